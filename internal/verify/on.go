@@ -1,0 +1,6 @@
+//go:build race || streamsafe_verify
+
+package verify
+
+// Enabled tells whether That panics.
+const Enabled = true
