@@ -1,0 +1,2 @@
+// Package checkpoint keeps the positions from which streams resume.
+package checkpoint
