@@ -125,27 +125,24 @@ func (f *flow) flush() bool {
 	if state := f.await(); state != open {
 		return state != closed
 	}
-	size, err := f.to.Write(out)
-	if err != nil {
-		ended = nil
+	f.count(len(out), len(ended)) // first: who has received a message finds it counted
+	if size, err := f.to.Write(out); err != nil {
+		f.count(size-len(out), -len(ended))
+		if state := f.state(); state != open {
+			return state != closed
+		}
+		f.link.reset() // the end has gone
+		return false
 	}
-	f.count(size, len(ended))
 	if hook := f.link.network.onMessage.Load(); hook != nil {
 		for _, number := range ended {
 			(*hook)(f.link.number, f.direction, number)
 		}
 	}
-	if err == nil {
-		return true
-	}
-	if state := f.state(); state != open {
-		return state != closed
-	}
-	f.link.reset() // the end has gone
-	return false
+	return true
 }
 
-// count notes what was forwarded.
+// count notes what is forwarded.
 func (f *flow) count(size, messages int) {
 	n := f.link.network
 	n.mu.Lock()

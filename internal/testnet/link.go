@@ -60,25 +60,26 @@ func (l *link) run() {
 		forwarders.Go(f.forwardAll) // ends with its reader's bytes; run waits
 	}
 	forwarders.Wait()
-	l.release()
+	if l.release() == closed {
+		l.disconnect() // whoever has closed the link may not have come to that yet, and Close would send FIN
+	}
 	_ = l.client.Close()
 	_ = l.server.Close()
-	for _, f := range l.flows {
-		f.queue.abandon()
-	}
 	readers.Wait()
 }
 
-// release makes the link forget its timers, and the network the link.
-func (l *link) release() {
+// release makes the link forget its timers, and the network the link. It returns the state that the link was in.
+func (l *link) release() linkState {
 	n := l.network
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	before := l.state
 	l.state = closed
 	for _, t := range l.timers {
 		t.Stop()
 	}
 	delete(n.links, l.number)
+	return before
 }
 
 // apply makes a fault happen, and tells of it as c.

@@ -33,9 +33,9 @@ func NewMemory() *Memory {
 }
 
 // Listener returns a new listener, for grpc.Server.Serve. New connections go to it from now on; this is how a server
-// starts again.
+// starts again. grpc.Server closes it.
 func (m *Memory) Listener() net.Listener {
-	l := &memoryListener{incoming: make(chan *memoryConn), done: make(chan struct{}), closing: m.closing}
+	l := &memoryListener{incoming: make(chan *memoryConn), done: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.listener = l
@@ -78,7 +78,8 @@ func (m *Memory) Client(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	}, opts...)...)
 }
 
-// Close resets every connection, closes the listener and waits for the network's goroutines.
+// Close resets every connection, refuses new ones and waits for the network's goroutines. Listeners are left to the
+// server. The error is nil.
 func (m *Memory) Close() error {
 	m.close()
 	m.running.Wait()
@@ -92,7 +93,6 @@ func refusal(address string) error {
 // memoryListener hands the server's ends of new connections over.
 type memoryListener struct {
 	incoming chan *memoryConn
-	closing  <-chan struct{} // closed by the network
 	once     sync.Once
 	done     chan struct{} // closed by Close
 }
@@ -103,8 +103,6 @@ func (l *memoryListener) Accept() (net.Conn, error) {
 	case c := <-l.incoming:
 		return c, nil
 	case <-l.done:
-		return nil, net.ErrClosed
-	case <-l.closing:
 		return nil, net.ErrClosed
 	}
 }

@@ -25,7 +25,7 @@ type Network struct {
 	links     map[int]*link
 	armed     []*sequence
 	taken     [2]Traffic // what faults count: begun messages, and bytes in hand
-	forwarded [2]Traffic // what has been written to an end
+	forwarded [2]Traffic // what is written to an end
 	joined    int
 	refused   int
 	cuts      []Cut
@@ -41,7 +41,7 @@ type Stats struct {
 	Live int
 	// Cuts is the number of faults that have happened, by kind.
 	Cuts map[Kind]int
-	// ToServer and ToClient are what was forwarded.
+	// ToServer and ToClient are what was forwarded, what is just being written to an end included.
 	ToServer, ToClient Traffic
 }
 

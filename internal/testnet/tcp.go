@@ -35,7 +35,7 @@ func NewTCP(target string) (*TCP, error) {
 }
 
 // Listen returns a new listener for the server, on a free port of 127.0.0.1. New connections go to it from now on; this
-// is how a server starts again. The caller, or grpc.Server.Serve, closes it.
+// is how a server starts again. grpc.Server closes it.
 func (t *TCP) Listen() (net.Listener, error) {
 	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -62,7 +62,8 @@ func (t *TCP) Client(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	}, opts...)...)
 }
 
-// Close resets every connection, stops listening and waits for the network's goroutines. Its error is the listener's.
+// Close resets every connection, closes the proxy's listener and waits for the network's goroutines. Listeners that
+// Listen gave are left to the server. The error is the proxy's listener's.
 func (t *TCP) Close() error {
 	if !t.close() {
 		t.running.Wait()
