@@ -31,6 +31,6 @@
 //
 // # Goroutines
 //
-// Each connection has four, and TCP one more for each connection being opened and one that accepts. All end with
-// Close, which waits for them.
+// Each connection has five, and TCP one more for each connection being opened and one that accepts. All end with
+// Close, which waits for them. Sockets are bounded as real ones are, so flow control works as it does elsewhere.
 package testnet

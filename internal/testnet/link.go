@@ -27,8 +27,8 @@ const (
 	closed             // both ends are closed
 )
 
-// link is a connection from client to server. Four goroutines run it: each direction has one that reads into the flow's
-// queue and one that forwards what the queue gives.
+// link is a connection from client to server. Each direction has a goroutine that reads into the flow's queue and one
+// that forwards what the queue gives; a fifth waits for them.
 type link struct {
 	network        *Network // set at construction, then read only, as the next four are
 	number         int

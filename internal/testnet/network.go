@@ -10,7 +10,7 @@ import (
 
 // Network joins connections and makes them fail. It is the part that [Memory] and [TCP] have in common, and is not made
 // by itself. Its methods may be called at any time, from any goroutine, from the functions set with OnMessage and OnCut
-// too.
+// too; these functions may not call Close, which waits for them.
 type Network struct {
 	delay     atomic.Int64 // time.Duration
 	onMessage atomic.Pointer[func(connection int, d Direction, n int)]
@@ -59,14 +59,16 @@ func newNetwork() *Network {
 	return n
 }
 
-// Cut breaks every live connection now. Connections made later are not touched.
-func (n *Network) Cut(kind Kind) {
+// Cut breaks every live connection now, or only those with the given numbers. Connections made later are not touched.
+func (n *Network) Cut(kind Kind, connections ...int) {
 	for _, l := range n.snapshot() {
-		if kind == Truncate {
+		switch {
+		case len(connections) > 0 && !slices.Contains(connections, l.number):
+		case kind == Truncate:
 			l.truncateNext()
-			continue
+		default:
+			l.apply(Fault{Kind: kind}, Cut{Kind: kind, Connection: l.number})
 		}
-		l.apply(Fault{Kind: kind}, Cut{Kind: kind, Connection: l.number})
 	}
 }
 

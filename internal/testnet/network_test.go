@@ -192,6 +192,21 @@ func TestCutNow(t *testing.T) {
 	}
 }
 
+func TestCutOneConnection(t *testing.T) {
+	t.Parallel()
+	inBoth(t, func(t *testing.T, w *world) {
+		first, second := w.wire(t), w.wire(t)
+		w.Cut(FIN, 2)
+		_, err := second.client.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+		_, err = first.client.Write([]byte(clientPreface))
+		require.NoError(t, err)
+		_, err = io.ReadFull(first.server, make([]byte, len(clientPreface)))
+		require.NoError(t, err, "the other connection goes on")
+		assert.Equal(t, []Cut{{Kind: FIN, Connection: 2}}, w.Cuts())
+	})
+}
+
 func TestRefuse(t *testing.T) {
 	t.Parallel()
 	inBoth(t, func(t *testing.T, w *world) {
@@ -223,7 +238,7 @@ func TestOnMessage(t *testing.T) {
 			}
 		})
 		c := w.wire(t)
-		_, err := c.server.Write(sampleTraffic(ToClient, 6, true))
+		_, err := c.server.Write(sampleTraffic(ToClient, 6, 6*messageSize))
 		require.NoError(t, err)
 		in, err := io.ReadAll(c.client)
 		require.NoError(t, err)
@@ -237,7 +252,7 @@ func TestStats(t *testing.T) {
 	t.Parallel()
 	inBoth(t, func(t *testing.T, w *world) {
 		c := w.wire(t)
-		up, down := sampleTraffic(ToServer, 4, true), sampleTraffic(ToClient, 2, false)
+		up, down := sampleTraffic(ToServer, 4, 4*messageSize), sampleTraffic(ToClient, 2, messageSize)
 		_, err := c.client.Write(up)
 		require.NoError(t, err)
 		_, err = c.server.Write(down)
@@ -267,7 +282,7 @@ func TestCloseInAnyState(t *testing.T) {
 			inBoth(t, func(t *testing.T, w *world) {
 				c := w.wire(t)
 				w.Delay(time.Hour)
-				_, err := c.client.Write(sampleTraffic(ToServer, 4, true))
+				_, err := c.client.Write(sampleTraffic(ToServer, 4, messageSize))
 				require.NoError(t, err)
 				w.settle()
 				w.Cut(kind)

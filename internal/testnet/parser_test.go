@@ -38,8 +38,8 @@ type seen struct {
 	streams []uint32          // of each DATA frame
 }
 
-func decode(in []byte) seen {
-	s := seen{
+func decode(in []byte) *seen {
+	s := &seen{
 		data: map[uint32][]byte{}, partial: map[uint32][]byte{}, flow: map[uint32]int{}, ended: map[uint32]int{},
 	}
 	for len(in) >= 9 {
@@ -247,7 +247,7 @@ func drawTraffic(t *rapid.T) []byte {
 }
 
 // boundaries finds the messages of whole frames: how many have begun and ended.
-func boundaries(s seen) (begun, ended int) {
+func boundaries(s *seen) (begun, ended int) {
 	for _, data := range s.data {
 		for len(data) > 0 {
 			begun++
@@ -266,7 +266,7 @@ func boundaries(s seen) (begun, ended int) {
 }
 
 // pure tells whether no frame has bytes of two messages.
-func pure(s seen) bool {
+func pure(s *seen) bool {
 	left := map[uint32]int{} // bytes until the message's end
 	have := map[uint32][]byte{}
 	for i, data := range s.frames {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -52,8 +53,12 @@ func (c wire) ends(d Direction) (from, to rawConn) {
 
 const messageSize = 40
 
-// sampleTraffic returns a direction's bytes: messages of messageSize bytes, in one frame or one each, and a last frame.
-func sampleTraffic(d Direction, messages int, oneFrame bool) []byte {
+// How messages lie in frames: some in each, one in each, and bits of one in each, the prefix in two.
+var layouts = []int{3 * messageSize, messageSize, 3}
+
+// sampleTraffic returns a direction's bytes: messages of messageSize bytes, in frames of frameSize bytes, between two
+// frames of another kind.
+func sampleTraffic(d Direction, messages, frameSize int) []byte {
 	var out, data []byte
 	if d == ToServer {
 		out = append(out, clientPreface...)
@@ -61,36 +66,35 @@ func sampleTraffic(d Direction, messages int, oneFrame bool) []byte {
 	out = frame(out, 4, 0, 0, nil)
 	for range messages {
 		data = body(data, messageSize-5)
-		if !oneFrame {
-			out = frame(out, 0, 0, 1, data)
-			data = nil
-		}
 	}
-	if oneFrame {
-		out = frame(out, 0, 0, 1, data)
+	for payload := range slices.Chunk(data, frameSize) {
+		out = frame(out, 0, 0, 1, payload)
 	}
 	return frame(out, 8, 0, 0, make([]byte, 4))
 }
 
 // received decodes what a raw end has read.
-func received(d Direction, in []byte) seen {
+func received(d Direction, in []byte) *seen {
 	if d == ToServer && len(in) >= len(clientPreface) {
 		in = in[len(clientPreface):]
 	}
 	return decode(in)
 }
 
+// messages is the number of whole messages in whole frames.
+func (s *seen) messages() int { return len(s.data[1]) / messageSize }
+
 // forEachPlace runs a test for every place in five messages, in both directions and worlds.
-func forEachPlace(t *testing.T, test func(t *testing.T, w *world, f Fault, oneFrame bool)) {
+func forEachPlace(t *testing.T, test func(t *testing.T, w *world, f Fault, layout int)) {
 	t.Helper()
 	for _, d := range []Direction{ToServer, ToClient} {
 		for _, where := range []Where{Before, Inside, After} {
 			for n := 1; n <= 5; n++ {
-				for _, oneFrame := range []bool{false, true} {
+				for _, layout := range layouts {
 					f := Fault{Direction: d, Message: n, Where: where}
-					t.Run(fmt.Sprintf("%v %v %d %v", d, where, n, oneFrame), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%v %v %d %v", d, where, n, layout), func(t *testing.T) {
 						t.Parallel()
-						inBoth(t, func(t *testing.T, w *world) { test(t, w, f, oneFrame) })
+						inBoth(t, func(t *testing.T, w *world) { test(t, w, f, layout) })
 					})
 				}
 			}
@@ -120,18 +124,18 @@ func wholeAt(f Fault) int {
 
 func TestFINIsExact(t *testing.T) {
 	t.Parallel()
-	forEachPlace(t, func(t *testing.T, w *world, f Fault, oneFrame bool) {
+	forEachPlace(t, func(t *testing.T, w *world, f Fault, layout int) {
 		f.Kind = FIN
 		w.Arm(f)
 		c := w.wire(t)
 		from, to := c.ends(f.Direction)
-		_, err := from.Write(sampleTraffic(f.Direction, 6, oneFrame))
+		_, err := from.Write(sampleTraffic(f.Direction, 6, layout))
 		require.NoError(t, err)
 
 		in, err := io.ReadAll(to)
 		require.NoError(t, err, "the receiver meets io.EOF")
 		got := received(f.Direction, in)
-		assert.Len(t, got.data[1], wholeAt(f)*messageSize, "what the receiver can make use of: whole frames")
+		assert.Equal(t, wholeAt(f), got.messages(), "what the receiver can make use of")
 		assert.Len(t, got.partial[1], bytesAt(f))
 		rest, err := io.ReadAll(from)
 		require.NoError(t, err, "the sender meets io.EOF")
@@ -147,7 +151,7 @@ func TestFINIsExact(t *testing.T) {
 func TestRSTIsExactInMemory(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []Kind{RST, Truncate} {
-		forEachPlace(t, func(t *testing.T, w *world, f Fault, oneFrame bool) {
+		forEachPlace(t, func(t *testing.T, w *world, f Fault, layout int) {
 			f.Kind = kind
 			w.Arm(f)
 			if kind == Truncate {
@@ -155,17 +159,17 @@ func TestRSTIsExactInMemory(t *testing.T) {
 			}
 			c := w.wire(t)
 			from, to := c.ends(f.Direction)
-			_, err := from.Write(sampleTraffic(f.Direction, 6, oneFrame))
+			_, err := from.Write(sampleTraffic(f.Direction, 6, layout))
 			require.NoError(t, err)
 
 			in, err := io.ReadAll(to)
 			require.ErrorContains(t, err, "connection reset by peer")
 			got := received(f.Direction, in)
 			if w.memory() {
-				assert.Len(t, got.data[1], wholeAt(f)*messageSize)
+				assert.Equal(t, wholeAt(f), got.messages())
 				assert.Len(t, got.partial[1], bytesAt(f))
 			}
-			assert.LessOrEqual(t, len(got.data[1]), wholeAt(f)*messageSize)
+			assert.LessOrEqual(t, got.messages(), wholeAt(f))
 			_, err = io.ReadAll(from)
 			require.ErrorContains(t, err, "connection reset by peer")
 		})
@@ -174,18 +178,18 @@ func TestRSTIsExactInMemory(t *testing.T) {
 
 func TestBlackHoleIsExact(t *testing.T) {
 	t.Parallel()
-	forEachPlace(t, func(t *testing.T, w *world, f Fault, oneFrame bool) {
+	forEachPlace(t, func(t *testing.T, w *world, f Fault, layout int) {
 		f.Kind = BlackHole
 		dark := make(chan Cut, 1)
 		w.OnCut(func(c Cut) { dark <- c })
 		w.Arm(f)
 		c := w.wire(t)
 		from, to := c.ends(f.Direction)
-		_, err := from.Write(sampleTraffic(f.Direction, 6, oneFrame))
+		_, err := from.Write(sampleTraffic(f.Direction, 6, layout))
 		require.NoError(t, err)
 		<-dark
 		assert.Equal(t, 1, w.Stats().Live)
-		_, err = to.Write(sampleTraffic(1-f.Direction, 1, false))
+		_, err = to.Write(sampleTraffic(1-f.Direction, 1, messageSize))
 		require.NoError(t, err, "writing goes on working, on the other side too")
 		_, err = from.Write([]byte("more"))
 		require.NoError(t, err)
@@ -205,21 +209,21 @@ func TestBlackHoleIsExact(t *testing.T) {
 
 func TestStallIsExact(t *testing.T) {
 	t.Parallel()
-	forEachPlace(t, func(t *testing.T, w *world, f Fault, oneFrame bool) {
+	forEachPlace(t, func(t *testing.T, w *world, f Fault, layout int) {
 		f.Kind = []Kind{StallToServer, StallToClient}[f.Direction]
 		stalled := make(chan Cut, 1)
 		w.OnCut(func(c Cut) { stalled <- c })
 		w.Arm(f)
 		c := w.wire(t)
 		from, to := c.ends(f.Direction)
-		whole := sampleTraffic(f.Direction, 6, oneFrame)
+		whole := sampleTraffic(f.Direction, 6, layout)
 		_, err := from.Write(whole)
 		require.NoError(t, err)
 		<-stalled
 		forwarded := func() Traffic { s := w.Stats(); return []Traffic{s.ToServer, s.ToClient}[f.Direction] }
 		before := forwarded()
 		assert.Equal(t, wholeAt(f), before.Messages)
-		back := sampleTraffic(1-f.Direction, 3, oneFrame)
+		back := sampleTraffic(1-f.Direction, 3, layout)
 		_, err = to.Write(back)
 		require.NoError(t, err)
 		_, err = from.Write(frame(nil, 0, 1, 1, nil))
@@ -240,7 +244,7 @@ func TestStallIsExact(t *testing.T) {
 
 func TestFaultByBytes(t *testing.T) {
 	t.Parallel()
-	whole := sampleTraffic(ToServer, 2, false)
+	whole := sampleTraffic(ToServer, 2, messageSize)
 	for n := range whole {
 		w := NewMemory()
 		w.Arm(Fault{Kind: FIN, Direction: ToServer, Bytes: int64(n)})
