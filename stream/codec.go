@@ -1,0 +1,106 @@
+package stream
+
+import (
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+)
+
+// capture is a codec around a call's own. It lets an outbox keep the bytes of the message in hand, so that each
+// message is encoded once, and notes the size of what is received.
+type capture struct {
+	encoding.CodecV2
+	outbox keeper
+
+	// written by Unmarshal, read by the goroutine that called RecvMsg
+	received int
+}
+
+// keeper is the part of an outbox that a codec talks to.
+type keeper interface {
+	// encoded returns the bytes to send for v, with a reference for the caller, where they are known already.
+	encoded(v any) (mem.BufferSlice, bool)
+	// keep keeps data where v is the message in hand.
+	keep(v any, data mem.BufferSlice)
+}
+
+func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
+	if data, ok := c.outbox.encoded(v); ok {
+		return data, nil
+	}
+	data, err := c.CodecV2.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	c.outbox.keep(v, data)
+	return data, nil
+}
+
+func (c *capture) Unmarshal(data mem.BufferSlice, v any) error {
+	c.received = data.Len()
+	return c.CodecV2.Unmarshal(data, v)
+}
+
+// codecOf returns the codec that a call with these options uses, as grpc-go chooses it: the last option that forces
+// one, else the one registered for the content subtype, else proto. It returns nil where there is none.
+func codecOf(opts []grpc.CallOption) encoding.CodecV2 {
+	var forced encoding.CodecV2
+	subtype := proto.Name
+	for _, opt := range opts {
+		switch o := opt.(type) {
+		case grpc.ForceCodecV2CallOption:
+			forced = o.CodecV2
+		case grpc.ForceCodecCallOption:
+			forced = codecV1{Codec: o.Codec}
+		case grpc.CustomCodecCallOption:
+			forced = codecV1{Codec: namedCodec{Codec: o.Codec}}
+		case grpc.ContentSubtypeCallOption:
+			subtype = o.ContentSubtype
+		}
+	}
+	if forced != nil {
+		return forced
+	}
+	if c := encoding.GetCodecV2(subtype); c != nil {
+		return c
+	}
+	if c := encoding.GetCodec(subtype); c != nil {
+		return codecV1{Codec: c}
+	}
+	return nil
+}
+
+// codecV1 makes a CodecV2 of an older codec.
+type codecV1 struct{ encoding.Codec }
+
+func (c codecV1) Marshal(v any) (mem.BufferSlice, error) {
+	data, err := c.Codec.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return mem.BufferSlice{mem.SliceBuffer(data)}, nil
+}
+
+func (c codecV1) Unmarshal(data mem.BufferSlice, v any) error {
+	return c.Codec.Unmarshal(data.Materialize(), v)
+}
+
+// namedCodec makes an encoding.Codec of grpc's oldest kind of codec.
+type namedCodec struct {
+	grpc.Codec //nolint:staticcheck // deprecated, and still what CustomCodecCallOption holds
+}
+
+func (c namedCodec) Name() string { return c.String() }
+
+// retain returns data's bytes for keeping: with a reference of their own where the buffers are about as large as what
+// they hold, else as a copy, so that what is kept is what is counted.
+func retain(data mem.BufferSlice) mem.BufferSlice {
+	for _, b := range data {
+		if bytes := b.ReadOnlyData(); cap(bytes) > 2*len(bytes) {
+			return mem.BufferSlice{mem.SliceBuffer(data.Materialize())}
+		}
+	}
+	data.Ref()
+	return data
+}

@@ -1,0 +1,123 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+)
+
+// committer writes the position that the application has processed to a store, off the message path: the newest one
+// only, one write at a time.
+type committer struct {
+	// set at construction, then read only
+	store    checkpoint.Store
+	key      string
+	every    int64
+	interval time.Duration
+	timeout  time.Duration
+	source   func() checkpoint.Position // the newest processed position
+	fenced   func(error)                // another owner has the key
+	events   *events
+
+	epoch   uint64        // written by acquire, before anything else runs
+	pending atomic.Int64  // messages processed since the last write began
+	due     chan struct{} // buffered; written by processed, read by run
+	slot    chan struct{} // buffered; holds a value while a write is on its way
+
+	mu        sync.Mutex // guards the fields below
+	committed checkpoint.Position
+	lastErr   error // of the last write; nil after one that succeeded
+}
+
+// acquire makes the stream the owner of the key and returns the position to start from.
+func (c *committer) acquire(ctx context.Context) (checkpoint.Position, error) {
+	record, err := c.store.Acquire(ctx, c.key)
+	if err != nil {
+		return checkpoint.Position{}, err
+	}
+	c.epoch = record.Epoch
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.committed = record.Position
+	return record.Position, nil
+}
+
+// run writes every so many messages and every so often, until ctx is done. The lifecycle goroutine starts it and
+// waits for it.
+func (c *committer) run(ctx context.Context) {
+	ticker := time.NewTicker(c.interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.due:
+		case <-ticker.C:
+		}
+		_ = c.write(ctx) // kept in lastErr, published, and tried again
+	}
+}
+
+// processed counts one message.
+func (c *committer) processed() {
+	if c.pending.Add(1) < c.every {
+		return
+	}
+	select {
+	case c.due <- struct{}{}:
+	default:
+	}
+}
+
+// flush writes what is processed and not yet written, though the stream's own context may be done (invariant 25).
+func (c *committer) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	defer cancel()
+	return c.write(ctx)
+}
+
+// write commits the newest processed position, where it is not committed yet. It returns when that is done.
+func (c *committer) write(ctx context.Context) error {
+	select {
+	case c.slot <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.slot }()
+	c.pending.Store(0)
+	position := c.source()
+	if committed, err := c.last(); position == committed && err == nil {
+		return nil
+	}
+	err := c.store.Commit(ctx, c.key, c.epoch, position)
+	c.done(position, err)
+	return err
+}
+
+func (c *committer) last() (checkpoint.Position, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.committed, c.lastErr
+}
+
+func (c *committer) done(position checkpoint.Position, err error) {
+	c.mu.Lock()
+	c.lastErr = err
+	if err == nil {
+		c.committed = position
+	}
+	c.mu.Unlock()
+	switch {
+	case err == nil:
+		c.events.publish(event{kind: eventCommitted, position: position})
+	case errors.Is(err, checkpoint.ErrFenced):
+		c.events.publish(event{kind: eventFenced, position: position, cause: err})
+		c.fenced(err)
+	default:
+		c.events.publish(event{kind: eventCommitFailed, position: position, cause: err})
+	}
+}

@@ -1,0 +1,198 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/streamsafe/streamsafe/internal/rpcstatus"
+)
+
+// Complete, returned by a Resume or request callback, says that nothing remains to be done: the stream ends as if the
+// server had ended it, with io.EOF, and nothing more is sent (invariant 14).
+var Complete = errors.New("stream: nothing remains to be done") //nolint:errname,gochecknoglobals,revive // a sentinel that is not a failure, like io.EOF
+
+// ErrPositionLost, returned or wrapped by a Resume callback, says that the server no longer has what comes after the
+// position: the Lost callback is asked.
+var ErrPositionLost = errors.New("stream: the server no longer has the position")
+
+// ErrClosed is the cause of the error of a stream that was ended by Close.
+var ErrClosed = errors.New("stream: closed by the application")
+
+// Reason says why a stream ended, or why one message was refused.
+type Reason uint8
+
+const (
+	// ReasonUnknown is the zero Reason; no error of this package has it.
+	ReasonUnknown Reason = iota
+	// ReasonServer: the server's last word. The cause is its status.
+	ReasonServer
+	// ReasonContext: the application's context was cancelled, or its deadline passed.
+	ReasonContext
+	// ReasonClosed: Close was called.
+	ReasonClosed
+	// ReasonPolicy: the stream policies gave up, or denied the stream.
+	ReasonPolicy
+	// ReasonResumeOff: the attempt was lost and resuming is turned off (WithoutResume).
+	ReasonResumeOff
+	// ReasonMaxOutage: an outage lasted longer than WithMaxOutage allows.
+	ReasonMaxOutage
+	// ReasonNoCheckpoint: the attempt was lost after a message had been delivered, there is no Checkpoint callback, and
+	// WithRestart does not say that starting over is right.
+	ReasonNoCheckpoint
+	// ReasonSendsInDoubt: the attempt was lost after a Send, and neither WithReplay nor WithForgetfulSends says what to
+	// do about it.
+	ReasonSendsInDoubt
+	// ReasonPositionLost: the server no longer has the position, or its history was replaced.
+	ReasonPositionLost
+	// ReasonGap: a sequence number was missing, and still is after a resume (WithContiguous).
+	ReasonGap
+	// ReasonPoison: too many attempts in a row died at the same position (WithPoisonLimit).
+	ReasonPoison
+	// ReasonProtocol: the server broke the application's protocol, as by acknowledging what was never sent.
+	ReasonProtocol
+	// ReasonHeldOverflow: more bytes than allowed came without a position (HoldUntilCheckpoint).
+	ReasonHeldOverflow
+	// ReasonResume: the Resume, request, Replay or Lost callback failed.
+	ReasonResume
+	// ReasonFenced: another owner has acquired the key in the store.
+	ReasonFenced
+	// ReasonStore: the store could not be read at the start.
+	ReasonStore
+	// ReasonWindowFull: this Send was refused, the replay buffer is full (ReplayLimits.FailWhenFull).
+	ReasonWindowFull
+	// ReasonMessage: this one message cannot be sent: its type, size, encoding or sequence number is wrong.
+	ReasonMessage
+)
+
+// String returns the reason in words.
+func (r Reason) String() string {
+	texts := [...]string{
+		ReasonUnknown: "unknown reason", ReasonServer: "ended by the server", ReasonContext: "context done",
+		ReasonClosed: "closed", ReasonPolicy: "policies gave up", ReasonResumeOff: "resuming is off",
+		ReasonMaxOutage: "outage too long", ReasonNoCheckpoint: "no checkpoint to resume from",
+		ReasonSendsInDoubt: "sends in doubt", ReasonPositionLost: "position lost", ReasonGap: "gap in the sequence",
+		ReasonPoison: "poisoned position", ReasonProtocol: "protocol broken", ReasonHeldOverflow: "too much held",
+		ReasonResume: "callback failed", ReasonFenced: "fenced by another owner", ReasonStore: "store failed",
+		ReasonWindowFull: "replay buffer full", ReasonMessage: "message refused",
+	}
+	if int(r) >= len(texts) {
+		return fmt.Sprintf("reason(%d)", uint8(r))
+	}
+	return texts[r]
+}
+
+// Error is every error of this package but io.EOF.
+//
+// status.Code and status.FromError see the status that GRPCStatus returns; errors.Is and errors.As see the cause.
+type Error struct {
+	// Op is what failed: "open", "resume", "replay", "send", "recv", "commit" or "close".
+	Op string
+	// Reason says why.
+	Reason Reason
+	// Attempts is how many attempts the stream had made.
+	Attempts uint64
+	// Cause is what lies behind it. It may be nil.
+	Cause error
+}
+
+// Error says what failed, why, and the cause.
+func (e *Error) Error() string {
+	text := fmt.Sprintf("stream: %s: %s (attempts: %d)", e.Op, e.Reason, e.Attempts)
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// GRPCStatus returns the status of the cause: a server's own, or what a policy's error stands for (breaker open:
+// UNAVAILABLE; limiter or bulkhead: RESOURCE_EXHAUSTED; timeout: DEADLINE_EXCEEDED; retries exceeded: the last
+// failure's). Where the cause has none, the reason gives the code.
+func (e *Error) GRPCStatus() *status.Status {
+	code, ofItsOwn := e.Reason.code()
+	if st := rpcstatus.Of(e.Cause); !ofItsOwn && st.Code() != codes.OK && st.Code() != codes.Unknown {
+		return st
+	}
+	return status.New(code, e.Error())
+}
+
+// code returns the status code of a reason: one of its own, or one for a cause that has none.
+func (r Reason) code() (code codes.Code, ofItsOwn bool) {
+	switch r {
+	case ReasonClosed:
+		return codes.Canceled, true
+	case ReasonPositionLost:
+		return codes.OutOfRange, true
+	case ReasonGap:
+		return codes.DataLoss, true
+	case ReasonProtocol:
+		return codes.Internal, true
+	case ReasonHeldOverflow, ReasonWindowFull:
+		return codes.ResourceExhausted, true
+	case ReasonFenced:
+		return codes.Aborted, true
+	case ReasonMessage:
+		return codes.InvalidArgument, false
+	case ReasonMaxOutage, ReasonStore:
+		return codes.Unavailable, false
+	case ReasonUnknown, ReasonServer, ReasonContext, ReasonPolicy, ReasonResumeOff, ReasonNoCheckpoint,
+		ReasonSendsInDoubt, ReasonPoison, ReasonResume:
+		return codes.Unknown, false
+	default:
+		return codes.Unknown, false
+	}
+}
+
+// attemptError is how an attempt ended, as policies see it: the failure of one try of an outage.
+type attemptError struct {
+	op     string
+	cause  error
+	hint   rpcstatus.Hint
+	final  bool   // the stream is not to be resumed
+	reason Reason // why not; set where final is
+}
+
+func (e *attemptError) Error() string { return e.op + ": " + e.cause.Error() }
+
+func (e *attemptError) Unwrap() error { return e.cause }
+
+// GRPCStatus lets policies' predicates use status.Code.
+func (e *attemptError) GRPCStatus() *status.Status { return rpcstatus.Of(e.cause) }
+
+// ended returns the error that the application gets for a final attemptError: io.EOF bare, everything else in an Error.
+func (e *attemptError) ended(attempts uint64) error {
+	if errors.Is(e.cause, io.EOF) && e.reason == ReasonServer {
+		return io.EOF
+	}
+	return &Error{Op: e.op, Reason: e.reason, Attempts: attempts, Cause: e.cause}
+}
+
+// limitError is the end of an attempt by a time limit of this package.
+type limitError struct {
+	what  string
+	limit time.Duration
+}
+
+func (e *limitError) Error() string { return fmt.Sprintf("%s within %v", e.what, e.limit) }
+
+func (e *limitError) GRPCStatus() *status.Status {
+	return status.New(codes.DeadlineExceeded, e.Error())
+}
+
+// contextError is the end of a stream by the application's context: both what the context says, for errors.Is, and the
+// cause it was cancelled with.
+func contextError(ctx context.Context) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, err) {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
+}

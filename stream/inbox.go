@@ -1,0 +1,264 @@
+package stream
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+)
+
+// inbox is the receiving half of a logical stream: the attempt that messages come from, the positions, and what has
+// arrived and was not handed over yet.
+type inbox[Req, Res any] struct {
+	// set at construction, then read only
+	holds      bool
+	holdLimit  int
+	overflow   Overflow
+	contiguous bool
+	manual     bool // the application says when it has processed what it was handed
+	timed      bool // note when a Recv begins
+	start      time.Time
+	events     *events
+
+	mu   sync.Mutex // guards the fields below; never held over I/O, a callback or a timer
+	wake sync.Cond  // on mu; signals every change of what somebody waits for
+
+	attempt *attempt[Req, Res] // messages come from it; nil while there is none
+	busy    bool               // somebody is in RecvMsg of attempt, or hands over what it returned
+	since   time.Duration      // when the last Recv began, after start; kept where timed is set
+	leaving bool               // the stream's context is done: do not wait for what is on its way
+	ended   error              // what Recv returns once ready is empty
+	abrupt  bool               // what Recv returns at once
+
+	ready queue[arrival[Res]] // arrived, in order, not handed over
+	held  queue[arrival[Res]] // waiting for a position
+	bytes int                 // encoded size of held
+
+	// Positions. Each is at or past the next: resumePoint >= delivered >= processed.
+	resumePoint checkpoint.Position // of what has arrived for good: the next attempt starts here
+	delivered   checkpoint.Position // of what was handed to the application
+	processed   checkpoint.Position // of what the application has done with
+	handedOver  bool                // a message was handed over since processed was set
+
+	received    uint64        // messages, this package's and repeated ones included
+	deliveries  uint64        // messages handed to the application
+	accepted    uint64        // messages for the application that have arrived for good
+	uncovered   uint64        // of those, how many came after resumePoint
+	duplicates  uint64        // messages dropped because they came again
+	gapAt       gap           // the gap that ended an attempt, while it lasts
+	fresh       bool          // no message has come from attempt yet
+	openedAt    time.Duration // when attempt was opened, after start
+	lastMessage time.Duration // when the last message came, after start; zero: none yet
+}
+
+// arrival is a message that has arrived, or a position alone.
+type arrival[Res any] struct {
+	m        *Res // nil: a position alone
+	position checkpoint.Position
+	hasPos   bool
+	control  bool
+	size     int
+}
+
+// gap is a hole in the sequence: got came after have.
+type gap struct{ have, got uint64 }
+
+func (g gap) Error() string {
+	return fmt.Sprintf("sequence number %d came after %d", g.got, g.have)
+}
+
+// lineageError is a change of the history that sequence numbers count in (invariant 17).
+type lineageError struct{ have, got string }
+
+func (e *lineageError) Error() string {
+	return fmt.Sprintf("lineage %q was replaced by %q", e.have, e.got)
+}
+
+func (e *lineageError) Is(target error) bool { return target == ErrPositionLost }
+
+// begin waits until a message is ready or can be received. It returns the message, or the attempt to receive from:
+// the caller is in RecvMsg then, until it calls arrived or failed.
+func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
+	var now time.Duration
+	if b.timed {
+		now = time.Since(b.start)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.handedOver && !b.manual { // a message counts as processed when the next Recv begins
+		b.markProcessed()
+	}
+	for {
+		switch {
+		case b.abrupt:
+			return nil, nil, b.ended
+		case b.ready.len() > 0:
+			if m := b.handOver(b.ready.popFront()); m != nil {
+				return m, nil, nil
+			}
+			continue
+		case b.ended != nil:
+			return nil, nil, b.ended
+		case b.attempt != nil && !b.busy:
+			b.busy, b.since = true, now
+			return nil, b.attempt, nil
+		}
+		b.wake.Wait()
+	}
+}
+
+// arrived takes in what RecvMsg of a returned. Where it reports true, m is the application's: the caller hands it over.
+// A caller that is not the application says queue, and m waits in ready.
+func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in arrival[Res], queue bool) bool {
+	now := time.Since(b.start)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.busy, b.fresh, b.lastMessage = false, false, now
+	b.received++
+	if l := b.admit(&in); l != nil {
+		a.fail(l)
+		b.wake.Broadcast()
+		return false
+	}
+	if in.m == nil && !in.hasPos {
+		return false
+	}
+	if !queue && b.ready.len() == 0 {
+		return b.handOver(in) != nil
+	}
+	b.ready.push(in)
+	b.wake.Broadcast()
+	return false
+}
+
+// failed ends a RecvMsg that returned no message.
+func (b *inbox[Req, Res]) failed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.busy = false
+	b.wake.Broadcast()
+}
+
+// admit decides what becomes of in: it may take the message or the position out of it, where they are not to be handed
+// over, or not yet. It returns the end of the attempt where in must not be taken in at all.
+func (b *inbox[Req, Res]) admit(in *arrival[Res]) *loss {
+	if in.hasPos {
+		if l := b.checkOrder(in); l != nil || !in.hasPos {
+			return l
+		}
+	}
+	if b.holds && !in.hasPos && !in.control {
+		return b.hold(in)
+	}
+	if in.control {
+		in.m = nil
+	} else {
+		b.accepted++
+		b.uncovered++
+	}
+	if in.hasPos {
+		for b.held.len() > 0 {
+			b.release(b.held.popFront())
+		}
+		b.resumePoint, b.uncovered, b.gapAt = in.position, 0, gap{}
+	}
+	return nil
+}
+
+// checkOrder compares a position with the one before. It empties in where its message has come before.
+func (b *inbox[Req, Res]) checkOrder(in *arrival[Res]) *loss {
+	have, got := b.resumePoint, in.position
+	switch {
+	case have.IsZero():
+		return nil
+	case got.Lineage != have.Lineage:
+		return &loss{op: "recv", err: &lineageError{have: have.Lineage, got: got.Lineage}, final: ReasonPositionLost}
+	case got.Seq == 0 || have.Seq == 0:
+		return nil
+	case got.Seq <= have.Seq:
+		b.repeated(in, got.Seq == have.Seq && b.uncovered == 0 && b.held.len() == 0)
+		return nil
+	case b.contiguous && !in.control && got.Seq > have.Seq+1:
+		return b.missing(gap{have: have.Seq, got: got.Seq})
+	default:
+		return nil
+	}
+}
+
+// repeated drops a message that has come before, and what was held with it. The position of a control message is
+// taken where it is current: it repeats the last number, nothing came after that, and its token may be new.
+func (b *inbox[Req, Res]) repeated(in *arrival[Res], current bool) {
+	if in.control {
+		in.m, in.hasPos = nil, current
+		return
+	}
+	dropped := uint64(b.held.len()) + 1
+	b.dropHeld()
+	b.duplicates += dropped
+	b.events.publish(event{kind: eventDuplicate, count: dropped, position: in.position})
+	*in = arrival[Res]{control: true}
+}
+
+// missing ends the attempt at a gap; at the same gap for the second time, the stream.
+func (b *inbox[Req, Res]) missing(g gap) *loss {
+	b.events.publish(event{kind: eventGap, cause: g})
+	if b.gapAt.have == g.have && b.gapAt.got != 0 {
+		return &loss{op: "recv", err: g, final: ReasonGap}
+	}
+	b.gapAt = g
+	return &loss{op: "recv", err: g, ours: true}
+}
+
+// hold keeps a message until one with a position comes.
+func (b *inbox[Req, Res]) hold(in *arrival[Res]) *loss {
+	if b.bytes+in.size > b.holdLimit {
+		b.events.publish(event{kind: eventHeldOverflow, count: uint64(b.held.len()) + 1, bytes: b.bytes + in.size})
+		if b.overflow == OverflowFail {
+			return &loss{op: "recv", final: ReasonHeldOverflow, err: fmt.Errorf(
+				"%d messages of %d bytes came without a position", b.held.len()+1, b.bytes+in.size)}
+		}
+		for b.held.len() > 0 {
+			b.release(b.held.popFront())
+		}
+		b.accepted++
+		b.uncovered++
+		return nil
+	}
+	b.held.push(*in)
+	b.bytes += in.size
+	*in = arrival[Res]{control: true}
+	return nil
+}
+
+// release makes a held message ready.
+func (b *inbox[Req, Res]) release(in arrival[Res]) {
+	b.bytes -= in.size
+	b.accepted++
+	b.uncovered++
+	b.ready.push(in)
+}
+
+// markProcessed says that the application has done with all it was handed (invariant 3: a prefix, without holes).
+func (b *inbox[Req, Res]) markProcessed() {
+	b.processed, b.handedOver = b.delivered, false
+}
+
+func (b *inbox[Req, Res]) dropHeld() {
+	b.held, b.bytes = queue[arrival[Res]]{}, 0
+}
+
+// handOver moves the positions past in, and only now (invariant 2), and returns its message.
+func (b *inbox[Req, Res]) handOver(in arrival[Res]) *Res {
+	if in.hasPos {
+		b.delivered = in.position
+		if in.m == nil && !b.handedOver && !b.manual { // nothing before it is still in the application's hands
+			b.processed = in.position
+		}
+	}
+	if in.m != nil {
+		b.deliveries++
+		b.handedOver = true
+	}
+	return in.m
+}

@@ -1,0 +1,192 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/rpcstatus"
+)
+
+// This file says what a lost attempt means for the stream.
+
+// judge says whether the stream may go on after l. at is where the receiving half stands, and sent the number of
+// messages that the application has sent; both are zero for an attempt that was never attached.
+func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attemptError {
+	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
+	switch {
+	case s.ctx.Err() != nil:
+		return s.orContext(e)
+	case errors.Is(l.err, Complete), errors.Is(l.err, io.EOF):
+		e.cause = io.EOF
+		return e.endsWith(ReasonServer)
+	case l.final == ReasonPositionLost, l.final == ReasonUnknown && !l.ours && s.options.saysLost(l.err):
+		return s.recoverPosition(e, at)
+	case l.final != ReasonUnknown:
+		return e.endsWith(l.final)
+	case !l.ours && !s.options.mayResume(e):
+		return s.refusedBy(e)
+	}
+	return s.checkSafe(e, at, sent)
+}
+
+func (e *attemptError) endsWith(reason Reason) *attemptError {
+	e.final, e.reason = true, reason
+	return e
+}
+
+// mayResume is the table, or what replaces it.
+func (o *clientOptions) mayResume(e *attemptError) bool {
+	if o.resumable != nil {
+		return o.resumable(e.cause)
+	}
+	return resumable(e.cause, e.hint)
+}
+
+func (o *clientOptions) saysLost(err error) bool {
+	if o.lost == nil {
+		return saysPositionLost(err)
+	}
+	return o.lost(err)
+}
+
+// refusedBy is the end of the stream by an error that is not to be resumed.
+func (s *ClientStream[Req, Res]) refusedBy(e *attemptError) *attemptError {
+	code := rpcstatus.Of(e.cause).Code()
+	if deadline, ok := s.caller.Deadline(); ok && code == codes.DeadlineExceeded && time.Until(deadline) < time.Second {
+		// The server's clock was faster: it is the caller's own deadline.
+		e.cause = fmt.Errorf("%w: %w", context.DeadlineExceeded, e.cause)
+		return e.endsWith(ReasonContext)
+	}
+	if code == codes.Unknown && e.op == "resume" {
+		return e.endsWith(ReasonResume)
+	}
+	return e.endsWith(ReasonServer)
+}
+
+// checkSafe applies the safe defaults: nothing is silently restarted, lost or doubled.
+func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at standing, sent uint64) *attemptError {
+	o := &s.options
+	switch {
+	case o.resumeOff:
+		return e.endsWith(ReasonResumeOff)
+	case sent > 0 && !o.replay && !o.forgetful:
+		return e.endsWith(ReasonSendsInDoubt)
+	case at.accepted > 0 && s.callbacks.Checkpoint == nil && !o.restart:
+		return e.endsWith(ReasonNoCheckpoint)
+	case o.poisonLimit > 0 && s.health.fruitless >= o.poisonLimit:
+		return e.endsWith(ReasonPoison)
+	default:
+		return e
+	}
+}
+
+// died counts the attempts in a row that were lost where the stream stands now.
+func (h *health) died(at standing) {
+	if at.accepted != h.accepted {
+		h.accepted, h.fruitless = at.accepted, 0
+	}
+	h.fruitless++
+}
+
+// recoverPosition asks the application what to do about a position that is gone.
+func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing) *attemptError {
+	if s.callbacks.Lost == nil || s.options.resumeOff {
+		return e.endsWith(ReasonPositionLost)
+	}
+	s.inside.Add(1)
+	recovery, err := s.callbacks.Lost(s.ctx, at.position, e.cause)
+	s.inside.Add(-1)
+	switch {
+	case err != nil:
+		e.cause = err
+		return s.orContext(e.endsWith(ReasonResume))
+	case !recovery.restart:
+		return s.orContext(e.endsWith(ReasonPositionLost))
+	}
+	s.inbox.begins(recovery.from)
+	s.events.publish(event{kind: eventLost, position: recovery.from, cause: e.cause})
+	return e
+}
+
+// judgeOpen says whether the stream may go on after the open policies have given up.
+func (s *ClientStream[Req, Res]) judgeOpen(err error, from checkpoint.Position) *attemptError {
+	at := standing{position: from}
+	if failure, ok := errors.AsType[*openFailure](err); ok {
+		l := *failure.loss
+		if error(failure) != err { // a policy has its own say about it
+			l.err = err
+		}
+		return s.judge(&l, at, 0)
+	}
+	ours := rpcstatus.IsDenial(err) || isTimeout(err) || errors.Is(err, context.Canceled)
+	return s.judge(&loss{op: "open", err: err, ours: ours}, at, 0)
+}
+
+// gaveUp is the end of the stream where the policies of an outage did not get it over that.
+func (s *ClientStream[Req, Res]) gaveUp(ctx context.Context, err error) *attemptError {
+	failure, ok := errors.AsType[*attemptError](err)
+	switch {
+	case s.ctx.Err() != nil:
+		return s.orContext(nil)
+	case errors.Is(context.Cause(ctx), errMaxOutage):
+		return s.outageTooLong()
+	case err == nil:
+		return (&attemptError{op: "open", cause: errNotAStream}).endsWith(ReasonPolicy)
+	case ok && failure.final:
+		return failure
+	case ok:
+		return (&attemptError{op: failure.op, cause: err}).endsWith(ReasonPolicy)
+	default:
+		return (&attemptError{op: "open", cause: err}).endsWith(ReasonPolicy)
+	}
+}
+
+// outageTooLong is the end of the stream by WithMaxOutage.
+func (s *ClientStream[Req, Res]) outageTooLong() *attemptError {
+	err := fmt.Errorf("%w (%v)", errMaxOutage, s.options.limits.maxOutage)
+	if s.health.cause != nil {
+		err = fmt.Errorf("%w: %w", err, s.health.cause)
+	}
+	return (&attemptError{op: "open", cause: err}).endsWith(ReasonMaxOutage)
+}
+
+// denied is the end of a stream that a policy held for its life did not let in.
+func (s *ClientStream[Req, Res]) denied(err error) *attemptError {
+	return s.orContext((&attemptError{op: "open", cause: err}).endsWith(ReasonPolicy))
+}
+
+// orContext returns the end of the stream by its own context, where that is done, and e otherwise.
+func (s *ClientStream[Req, Res]) orContext(e *attemptError) *attemptError {
+	if s.ctx.Err() == nil {
+		return e
+	}
+	op := "recv"
+	if e != nil {
+		op = e.op
+	}
+	cause := context.Cause(s.ctx)
+	if end, ok := errors.AsType[*attemptError](cause); ok {
+		return end
+	}
+	if errors.Is(cause, ErrClosed) {
+		return (&attemptError{op: op, cause: ErrClosed}).endsWith(ReasonClosed)
+	}
+	return (&attemptError{op: op, cause: contextError(s.ctx)}).endsWith(ReasonContext)
+}
+
+// fenced ends the stream: another owner has its key.
+func (s *ClientStream[Req, Res]) fenced(err error) {
+	s.cancel((&attemptError{op: "commit", cause: err}).endsWith(ReasonFenced))
+}
+
+// ackTooHigh is the end of the stream by an acknowledgement of what was never sent.
+func (s *ClientStream[Req, Res]) ackTooHigh(op string, seq uint64) *loss {
+	return &loss{op: op, final: ReasonProtocol, err: fmt.Errorf(
+		"message %d is acknowledged, and %d is the last one sent", seq, s.Stats().LastSeq)}
+}

@@ -1,0 +1,247 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+)
+
+// errMaxOutage cancels the execution of an outage that has lasted too long.
+var errMaxOutage = errors.New("outage lasted too long")
+
+// run is the lifecycle goroutine. It owns the states: it opens attempts, attaches them, waits for their loss, and ends
+// the stream.
+func (s *ClientStream[Req, Res]) run() {
+	defer close(s.done)
+	stopLeaving := context.AfterFunc(s.ctx, func() {
+		s.inbox.leave()
+		s.outbox.leave()
+	})
+	defer stopLeaving()
+	var end *attemptError
+	err := s.life.WithContext(s.ctx).Run(func() error {
+		end = s.live()
+		return nil
+	})
+	if end == nil { // a bulkhead or an adaptive limiter kept the stream out
+		end = s.denied(err)
+	}
+	s.end(end)
+}
+
+// live goes from outage to outage until the stream ends.
+func (s *ClientStream[Req, Res]) live() *attemptError {
+	if end := s.acquire(); end != nil {
+		return end
+	}
+	var commits sync.WaitGroup
+	defer commits.Wait()
+	if s.committer != nil {
+		ctx, cancel := context.WithCancel(s.ctx)
+		defer cancel()
+		commits.Go(func() { s.committer.run(ctx) }) // ends with ctx; the line above waits for it
+	}
+	var broken *attemptError
+	for {
+		a, end := s.bridge(broken)
+		if end != nil {
+			return end
+		}
+		if broken = s.attend(a, nil); broken.final {
+			return broken
+		}
+	}
+}
+
+// acquire makes the stream the owner of its key, and starts from the position there.
+func (s *ClientStream[Req, Res]) acquire() *attemptError {
+	if s.committer == nil {
+		return nil
+	}
+	position, err := s.committer.acquire(s.ctx)
+	if err != nil {
+		return s.orContext(&attemptError{op: "open", cause: err, final: true, reason: ReasonStore})
+	}
+	s.inbox.begins(position)
+	return nil
+}
+
+// bridge gets the stream over an outage, which is one execution of the stream policies. It returns an attempt that is
+// attached and has proved stable, or the end of the stream. broken is what began the outage, nil when the stream opens.
+func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res], *attemptError) {
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	ctx = withSchedule(ctx, func(d time.Duration) { s.events.publish(event{kind: eventReconnectScheduled, delay: d}) })
+	began := time.Now()
+	if limit := s.options.limits.maxOutage; limit > 0 {
+		timer := time.AfterFunc(limit, func() {
+			if s.State() != Attached {
+				cancel(errMaxOutage)
+			}
+		})
+		defer timer.Stop()
+	}
+	var end *attemptError // a final one that the executor was not to see
+	result, err := s.outage.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
+		if end != nil {
+			return end, nil // an executor that tries again after the last word
+		}
+		a, failure := s.try(exec, broken, began)
+		switch {
+		case failure == nil:
+			return a, nil
+		case failure.final && s.options.stream.executor != nil:
+			end = failure
+			return end, nil
+		default:
+			return nil, failure
+		}
+	})
+	if end != nil {
+		return nil, end
+	}
+	if a, ok := result.(*attempt[Req, Res]); ok && err == nil {
+		return a, nil
+	}
+	return nil, s.gaveUp(ctx, err)
+}
+
+// try is one try of an outage: the loss that began it where this is the first, otherwise an attempt. It returns the
+// attempt once that is stable.
+func (s *ClientStream[Req, Res]) try(
+	exec failsafe.Execution[any], broken *attemptError, began time.Time,
+) (*attempt[Req, Res], *attemptError) {
+	if broken != nil && exec.IsFirstAttempt() {
+		return nil, broken
+	}
+	if limit := s.options.limits.maxOutage; limit > 0 && time.Since(began) >= limit {
+		return nil, s.outageTooLong()
+	}
+	s.enter(Opening, event{kind: eventOpened, attempt: s.counts.attempts.Load() + 1})
+	o, failure := s.openAttempt(exec.Context())
+	if failure != nil {
+		return nil, s.detached(failure)
+	}
+	a := o.attempt
+	s.attach(a, o.resumption)
+	stop := context.AfterFunc(exec.Context(), func() {
+		a.fail(&loss{op: "recv", err: fmt.Errorf("cancelled by a policy: %w", context.Canceled), ours: true})
+	})
+	defer stop()
+	s.replay(a)
+	stable := time.NewTimer(max(0, s.options.stableFor))
+	defer stable.Stop()
+	if failure := s.attend(a, stable.C); failure != nil {
+		return nil, failure
+	}
+	return a, nil
+}
+
+// attach lets messages flow on a. What Resume was told takes effect now.
+func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req, Res]) {
+	s.newest.Store(a)
+	if r.anchored {
+		if l := s.inbox.anchor(r.anchor); l != nil {
+			a.fail(l)
+		}
+	}
+	if r.ackedKnown && !s.outbox.acknowledgeStart(r.acked) {
+		a.fail(s.ackTooHigh("resume", r.acked))
+	}
+	for _, m := range r.deliver {
+		s.take(a, m, true)
+	}
+	s.inbox.attach(a)
+	a.stopWatch = s.watch(a)
+	s.enter(Attached, event{kind: eventAttached, attempt: a.epoch, position: r.position})
+	select {
+	case <-s.attached:
+		s.counts.resumes.Add(1)
+	default:
+		close(s.attached)
+	}
+}
+
+// attend waits until a is lost, and returns why; or until stable fires, and returns nil.
+func (s *ClientStream[Req, Res]) attend(a *attempt[Req, Res], stable <-chan time.Time) *attemptError {
+	for {
+		select {
+		case <-a.lost:
+			return s.lose(a)
+		case <-a.suspect:
+			s.findCause(a)
+		case <-s.ctx.Done():
+			a.fail(&loss{op: "recv", err: contextError(s.ctx)})
+		case <-stable:
+			return nil
+		}
+	}
+}
+
+// findCause receives from a dead attempt until that tells why it died, where the application is not receiving. What
+// comes on the way is kept for the application.
+func (s *ClientStream[Req, Res]) findCause(a *attempt[Req, Res]) {
+	// A dead attempt can hold no more than its flow-control window; more means that it is not dead.
+	for range maxDrained {
+		if !s.inbox.claim(a) {
+			return // the application is, and will find out
+		}
+		m, err := a.recv(nil)
+		if err != nil {
+			a.recvFailed(err)
+			s.inbox.failed()
+			return
+		}
+		s.take(a, m, true)
+	}
+	a.fail(&loss{op: "send", err: io.ErrNoProgress, ours: true})
+}
+
+// maxDrained bounds what findCause keeps, in messages.
+const maxDrained = 1 << 16
+
+// lose takes a away from both halves and says what became of it. Nothing is on its way on a when it returns, unless
+// the stream's context is done.
+func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
+	a.cancel()
+	a.stopWatch()
+	at := s.inbox.detach()
+	sent := s.outbox.detach()
+	s.counts.outages.Add(1)
+	s.health.died(at)
+	failure := s.judge(a.loss.Load(), at, sent)
+	if !failure.final && at.uncovered > 0 {
+		s.events.publish(event{kind: eventRewound, count: at.uncovered})
+	}
+	return s.detached(failure)
+}
+
+// detached notes a failure that leaves the stream without an attempt, or at its end.
+func (s *ClientStream[Req, Res]) detached(failure *attemptError) *attemptError {
+	s.health.cause = failure.cause
+	s.lastErr.Store(failure)
+	s.enter(Detached, event{kind: eventDetached, cause: failure.cause})
+	return failure
+}
+
+// end ends the stream: nothing more is sent or received, what is processed is committed, and both halves are told.
+func (s *ClientStream[Req, Res]) end(end *attemptError) {
+	s.final = end.ended(s.counts.attempts.Load())
+	s.cancel(nil)
+	if s.committer != nil && end.reason != ReasonStore && end.reason != ReasonFenced {
+		_ = s.committer.flush(s.ctx) // kept in lastErr, and published; Close tries again
+	}
+	s.enter(Closed, event{kind: eventClosed, cause: s.final})
+	abrupt := end.reason == ReasonClosed || end.reason == ReasonContext || end.reason == ReasonFenced
+	s.inbox.end(s.final, abrupt)
+	if end.reason == ReasonServer {
+		s.outbox.end(io.EOF) // the server's verdict is Recv's to tell
+	} else {
+		s.outbox.end(s.final)
+	}
+}

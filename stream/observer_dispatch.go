@@ -1,0 +1,56 @@
+package stream
+
+// dispatch calls the method of o that is for events like e, if it has one.
+func dispatch(o Observer, info Info, e event) { //nolint:gocyclo // one case for each kind of event, and nothing else
+	switch e.kind {
+	case eventOpened:
+		call(o, func(o OpenedObserver) { o.OnOpened(info) })
+	case eventAttached:
+		call(o, func(o AttachedObserver) { o.OnAttached(info, e.position) })
+	case eventDetached:
+		call(o, func(o DetachedObserver) { o.OnDetached(info, e.cause) })
+	case eventReconnectScheduled:
+		call(o, func(o ReconnectScheduledObserver) { o.OnReconnectScheduled(info, e.delay) })
+	case eventReplaying:
+		call(o, func(o ReplayingObserver) { o.OnReplaying(info, e.count) })
+	case eventRewound:
+		call(o, func(o RewoundObserver) { o.OnRewound(info, e.count) })
+	case eventDuplicate:
+		call(o, func(o DuplicateObserver) { o.OnDuplicate(info, e.count, e.position) })
+	case eventHeldOverflow:
+		call(o, func(o HeldOverflowObserver) { o.OnHeldOverflow(info, e.count, e.bytes) })
+	case eventWindowFull:
+		call(o, func(o WindowFullObserver) { o.OnWindowFull(info, e.count, e.bytes) })
+	case eventCommitted:
+		call(o, func(o CommittedObserver) { o.OnCommitted(info, e.position) })
+	case eventCommitFailed:
+		call(o, func(o CommitFailedObserver) { o.OnCommitFailed(info, e.position, e.cause) })
+	case eventFenced:
+		call(o, func(o FencedObserver) { o.OnFenced(info, e.cause) })
+	case eventGap:
+		call(o, func(o GapObserver) { o.OnGap(info, e.cause) })
+	case eventLost:
+		call(o, func(o LostObserver) { o.OnLost(info, e.position, e.cause) })
+	case eventClosed:
+		call(o, func(o ClosedObserver) { o.OnClosed(info, e.cause) })
+	}
+}
+
+// call calls f with o where o implements T.
+func call[T any](o Observer, f func(T)) {
+	if t, ok := o.(T); ok {
+		f(t)
+	}
+}
+
+// observes reports whether o implements at least one of the interfaces.
+func observes(o Observer) bool {
+	switch o.(type) {
+	case OpenedObserver, AttachedObserver, DetachedObserver, ReconnectScheduledObserver, ReplayingObserver,
+		RewoundObserver, DuplicateObserver, HeldOverflowObserver, WindowFullObserver, CommittedObserver,
+		CommitFailedObserver, FencedObserver, GapObserver, LostObserver, ClosedObserver:
+		return true
+	default:
+		return false
+	}
+}

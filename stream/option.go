@@ -1,0 +1,138 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"google.golang.org/grpc"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+)
+
+// ClientOption configures a resilient client stream.
+type ClientOption interface{ applyClient(o *clientOptions) }
+
+type clientOption func(*clientOptions)
+
+func (f clientOption) applyClient(o *clientOptions) { f(o) }
+
+// clientOptions is what the options of one stream come to.
+type clientOptions struct {
+	name      string
+	call      []grpc.CallOption
+	observers []Observer
+
+	stream, open    policyChain
+	resumeOff       bool
+	stableFor       time.Duration
+	limits          limits
+	resumable       func(error) bool
+	lost            func(error) bool
+	poisonLimit     int
+	restart         bool
+	contiguous      bool
+	holds           bool
+	holdLimit       int
+	overflow        Overflow
+	replay          bool
+	replayLimits    ReplayLimits
+	forgetful       bool
+	store           checkpoint.Store
+	key             string
+	manual          bool
+	commitEvery     int64
+	commitInterval  time.Duration
+	commitTimeout   time.Duration
+	storeConfigured bool
+}
+
+// policyChain is what the options for one scope of policies gave.
+type policyChain struct {
+	policies []failsafe.Policy[any]
+	executor failsafe.Executor[any]
+	given    bool
+}
+
+// Overflow says what HoldUntilCheckpoint does with more than it may hold.
+type Overflow uint8
+
+const (
+	// OverflowFail ends the stream with ReasonHeldOverflow.
+	OverflowFail Overflow = iota
+	// OverflowDeliver hands over what is held, as DeliverImmediately would. It may come again after a break.
+	OverflowDeliver
+)
+
+// ReplayLimits bounds what WithReplay keeps.
+type ReplayLimits struct {
+	// Messages is the greatest number of unacknowledged messages. Zero: 1,024. Negative: no limit of its own.
+	Messages int
+	// Bytes is their greatest encoded size; the newest message may go over it. Zero: 16 MiB. Negative: no limit of its
+	// own. One of the two limits has to remain.
+	Bytes int
+	// FailWhenFull makes Send return an error with ReasonWindowFull where the limits are reached. Otherwise Send waits
+	// for an acknowledgement.
+	FailWhenFull bool
+}
+
+func defaultClientOptions() clientOptions {
+	return clientOptions{
+		stableFor:      10 * time.Second,
+		lost:           saysPositionLost,
+		commitEvery:    100,
+		commitInterval: time.Second,
+		commitTimeout:  5 * time.Second,
+	}
+}
+
+// validate checks the options against each other, and against the callbacks that there are.
+func (o *clientOptions) validate(has callbackSet) error {
+	var errs []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	refuse(o.replay && o.forgetful, "WithReplay and WithForgetfulSends exclude each other")
+	refuse(o.replay && !has.acked, "WithReplay needs Callbacks.Acked: nothing would ever leave the buffer")
+	refuse(!o.replay && has.replay, "Callbacks.Replay needs WithReplay")
+	refuse(o.holds && !has.checkpoint, "HoldUntilCheckpoint needs Callbacks.Checkpoint: nothing would ever be released")
+	refuse(o.holds && o.holdLimit <= 0, "HoldUntilCheckpoint needs a limit above zero, not %d", o.holdLimit)
+	refuse(o.overflow > OverflowDeliver, "unknown Overflow %d", o.overflow)
+	refuse(o.contiguous && !has.checkpoint, "WithContiguous needs Callbacks.Checkpoint")
+	refuse(o.storeConfigured && o.store == nil, "WithStore needs a store")
+	refuse(o.store != nil && !has.checkpoint, "WithStore needs Callbacks.Checkpoint: there would be nothing to commit")
+	refuse(o.manual && o.store == nil, "WithManualCommit needs WithStore")
+	refuse(o.replay && o.replayLimits.Messages < 0 && o.replayLimits.Bytes < 0, "ReplayLimits needs a limit")
+	refuse(o.replay && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")
+	for _, observer := range o.observers {
+		refuse(!observes(observer), "observer %T implements none of the observer interfaces", observer)
+	}
+	errs = append(errs, o.stream.validate("stream"), o.open.validate("open"))
+	return errors.Join(errs...)
+}
+
+// callbackSet tells which callbacks there are.
+type callbackSet struct{ acked, checkpoint, replay bool }
+
+// withDefaults returns the limits with zero and negative values replaced.
+func (l ReplayLimits) withDefaults() ReplayLimits {
+	l.Messages = orDefault(l.Messages, 1024)
+	l.Bytes = orDefault(l.Bytes, 16<<20)
+	return l
+}
+
+// orDefault returns d for zero, and no limit for less.
+func orDefault(v, d int) int {
+	switch {
+	case v == 0:
+		return d
+	case v < 0:
+		return math.MaxInt
+	default:
+		return v
+	}
+}

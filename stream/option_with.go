@@ -1,0 +1,174 @@
+package stream
+
+import (
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+)
+
+// WithName names the stream in what observers are told. Default: empty.
+func WithName(name string) ClientOption {
+	return clientOption(func(o *clientOptions) { o.name = name })
+}
+
+// WithCallOptions passes options to every attempt's call.
+//
+// WithReplay and HoldUntilCheckpoint put a codec of their own around the call's. They see one that is chosen by these
+// options, and otherwise take proto: a codec forced by grpc.WithDefaultCallOptions has to be repeated here.
+func WithCallOptions(opts ...grpc.CallOption) ClientOption {
+	return clientOption(func(o *clientOptions) { o.call = append(o.call, opts...) })
+}
+
+// WithObserver tells observer what happens to the stream. It may be given several times.
+func WithObserver(observer Observer) ClientOption {
+	return clientOption(func(o *clientOptions) { o.observers = append(o.observers, observer) })
+}
+
+// WithoutResume turns resuming off: the first attempt that is lost, or cannot be opened, ends the stream, with
+// ReasonResumeOff where it might have been resumed.
+func WithoutResume() ClientOption {
+	return clientOption(func(o *clientOptions) { o.resumeOff = true })
+}
+
+// WithStableFor sets how long an attempt has to stay attached for the outage before it to be over, and so for the
+// backoff to start anew. Default: 10 s. Zero or less: an attempt is stable as soon as it is attached.
+func WithStableFor(d time.Duration) ClientOption {
+	return clientOption(func(o *clientOptions) { o.stableFor = d })
+}
+
+// WithResumable replaces the table of what may be resumed. f is asked about errors of the server and the transport,
+// when opening, in Resume and in mid-stream alike; it is not asked about io.EOF, the application's own context and the
+// time limits of this package. The safe defaults hold all the same.
+func WithResumable(f func(error) bool) ClientOption {
+	return clientOption(func(o *clientOptions) { o.resumable = f })
+}
+
+// WithPositionLost replaces the rule by which an error says that the server no longer has the position. Default:
+// errors that match [ErrPositionLost], and the status OUT_OF_RANGE.
+func WithPositionLost(f func(error) bool) ClientOption {
+	return clientOption(func(o *clientOptions) { o.lost = f })
+}
+
+// WithPoisonLimit ends the stream with ReasonPoison when that many attempts in a row were lost without one message
+// having come on them: the message at this position may be what kills them. Default, and zero or less: no limit.
+func WithPoisonLimit(attempts int) ClientOption {
+	return clientOption(func(o *clientOptions) { o.poisonLimit = attempts })
+}
+
+// WithRestart says that to start over is right where there is no Checkpoint callback: the server sends a full snapshot
+// first (health watches, xDS). Default: a stream that has delivered a message is not resumed without a position.
+func WithRestart() ClientOption {
+	return clientOption(func(o *clientOptions) { o.restart = true })
+}
+
+// DeliverImmediately hands over messages as they come. Those that come after the last position before a break may come
+// again: at least once. It is the default.
+func DeliverImmediately() ClientOption {
+	return clientOption(func(o *clientOptions) { o.holds = false })
+}
+
+// HoldUntilCheckpoint keeps messages back until one with a position comes, and then hands over all of them. On a break
+// the held ones are dropped, and come again: exactly once, within the process. At most maxBytes of encoded messages are
+// held; overflow says what happens to more.
+func HoldUntilCheckpoint(maxBytes int, overflow Overflow) ClientOption {
+	return clientOption(func(o *clientOptions) { o.holds, o.holdLimit, o.overflow = true, maxBytes, overflow })
+}
+
+// WithContiguous says that each message with a position has the Seq after the one before. A missing one breaks the
+// attempt; where it is still missing after a resume, the stream ends with ReasonGap.
+func WithContiguous() ClientOption {
+	return clientOption(func(o *clientOptions) { o.contiguous = true })
+}
+
+// WithReplay keeps sent messages, encoded, until Callbacks.Acked says that the server has them, and sends them again,
+// in order, on the attempt after a break. A Send that finds the limits reached waits, or fails, as limits say.
+// Acknowledgements come by Recv: somebody has to be receiving.
+//
+// The server may see a message again that it has had, with the same sequence number.
+func WithReplay(limits ReplayLimits) ClientOption {
+	return clientOption(func(o *clientOptions) { o.replay, o.replayLimits = true, limits })
+}
+
+// WithForgetfulSends says that what was sent and is on its way at a break may be lost. Default: a break after a Send
+// ends the stream with ReasonSendsInDoubt, as a nil error from Send says nothing of delivery.
+func WithForgetfulSends() ClientOption {
+	return clientOption(func(o *clientOptions) { o.forgetful = true })
+}
+
+// WithOpenTimeout limits the opening of one attempt, Resume included. An attempt over the limit counts as a failed
+// one. Default, and zero or less: no limit.
+func WithOpenTimeout(d time.Duration) ClientOption {
+	return clientOption(func(o *clientOptions) { o.limits.open = d })
+}
+
+// WithFirstMessageTimeout limits the wait for the first message of an attempt, while Recv waits for it. Default, and
+// zero or less: WithIdleTimeout counts.
+func WithFirstMessageTimeout(d time.Duration) ClientOption {
+	return clientOption(func(o *clientOptions) { o.limits.firstMessage = d })
+}
+
+// WithIdleTimeout limits the wait for a message, of any kind, while Recv waits for it: a dead connection that looks
+// alive is given up after that time. Servers with nothing to say need a heartbeat (invariant 22). Default, and zero or
+// less: no limit.
+func WithIdleTimeout(d time.Duration) ClientOption {
+	return clientOption(func(o *clientOptions) { o.limits.idle = d })
+}
+
+// WithSendTimeout limits the time that the transport takes to accept one message: flow control is stalled after it, and
+// the attempt is given up. Default, and zero or less: no limit.
+func WithSendTimeout(d time.Duration) ClientOption {
+	return clientOption(func(o *clientOptions) { o.limits.send = d })
+}
+
+// WithMaxOutage ends the stream with ReasonMaxOutage when an outage has lasted that long and no attempt is attached.
+// Default, and zero or less: no limit but the context.
+func WithMaxOutage(d time.Duration) ClientOption {
+	return clientOption(func(o *clientOptions) { o.limits.maxOutage = d })
+}
+
+// WithStore keeps the stream's position under key. The stream acquires the key when it is opened, which fences every
+// earlier owner, and starts from the position there. What the application has processed is written off the message
+// path, and on Close, at the end and on failure. Another owner ends the stream with ReasonFenced.
+func WithStore(store checkpoint.Store, key string, opts ...StoreOption) ClientOption {
+	return clientOption(func(o *clientOptions) {
+		o.store, o.key, o.storeConfigured = store, key, true
+		for _, opt := range opts {
+			opt(o)
+		}
+	})
+}
+
+// WithManualCommit leaves it to the Commit method to say what is processed. Default: a message counts as processed when
+// the next Recv begins.
+func WithManualCommit() ClientOption {
+	return clientOption(func(o *clientOptions) { o.manual = true })
+}
+
+// StoreOption configures WithStore.
+type StoreOption func(*clientOptions)
+
+// CommitEvery sets after how many processed messages the position is written. Default: 100. Below 1: 1.
+func CommitEvery(messages int) StoreOption {
+	return func(o *clientOptions) { o.commitEvery = int64(max(1, messages)) }
+}
+
+// CommitInterval sets the longest time between a message being processed and the write. Default: 1 s. Zero or less: the
+// default.
+func CommitInterval(d time.Duration) StoreOption {
+	return func(o *clientOptions) {
+		if d > 0 {
+			o.commitInterval = d
+		}
+	}
+}
+
+// CommitTimeout limits the last write, at the end of the stream. Default: 5 s. Zero or less: the default.
+func CommitTimeout(d time.Duration) StoreOption {
+	return func(o *clientOptions) {
+		if d > 0 {
+			o.commitTimeout = d
+		}
+	}
+}

@@ -1,0 +1,148 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/common"
+	"github.com/failsafe-go/failsafe-go/timeout"
+
+	"github.com/streamsafe/streamsafe/internal/policykind"
+)
+
+// WithStreamPolicies sets the policies for outages, the outermost first, as failsafe.With has it. One execution is one
+// outage: it begins with the loss of an attempt, which is its first failed try, and succeeds when an attempt has stayed
+// attached for the time of WithStableFor. So a retry policy decides whether and when to reconnect, a breaker sees
+// attempts that die, and a budget is charged for each reconnect. Default: NewRetryPolicyBuilder().Build().
+//
+// What the server meant as its last word (WithResumable) ends the stream whatever a retry policy says. A fallback may
+// replace the error that an outage ends with; it cannot supply a stream.
+//
+// A bulkhead or an adaptive limiter is held for the life of the stream, and does not replace the default.
+//
+// A timeout belongs in WithOpenPolicies: here it would cut every attempt that it outlives before that is stable. A
+// hedge and a cache are refused.
+func WithStreamPolicies(policies ...failsafe.Policy[any]) ClientOption {
+	return clientOption(func(o *clientOptions) { o.stream = policyChain{policies: policies, given: true} })
+}
+
+// WithStreamExecutor is WithStreamPolicies for an executor. Its policies cannot be told apart: all of them apply to one
+// outage. The server's last word counts as a success for them, so that none tries again.
+func WithStreamExecutor(executor failsafe.Executor[any]) ClientOption {
+	return clientOption(func(o *clientOptions) { o.stream = policyChain{executor: executor, given: true} })
+}
+
+// WithOpenPolicies sets the policies for the opening of an attempt, Resume included, the outermost first: a timeout, a
+// rate limiter, a hedge (two opens race, and the one that loses is closed; their Resume callbacks run at the same
+// time). Each try is an attempt with a number of its own. Default: none. A cache is refused.
+//
+// Unlike in WithStreamPolicies, a timeout here limits only the opening.
+func WithOpenPolicies(policies ...failsafe.Policy[any]) ClientOption {
+	return clientOption(func(o *clientOptions) { o.open = policyChain{policies: policies, given: true} })
+}
+
+// WithOpenExecutor is WithOpenPolicies for an executor.
+func WithOpenExecutor(executor failsafe.Executor[any]) ClientOption {
+	return clientOption(func(o *clientOptions) { o.open = policyChain{executor: executor, given: true} })
+}
+
+func (c policyChain) validate(scope string) error {
+	if !c.given {
+		return nil
+	}
+	if c.policies == nil && c.executor == nil {
+		return fmt.Errorf("no policy at %s scope", scope)
+	}
+	var errs []error
+	for _, p := range c.policies {
+		switch kind := policykind.Of(p); {
+		case p == nil:
+			errs = append(errs, fmt.Errorf("a policy at %s scope is nil", scope))
+		case kind == policykind.Cache, kind == policykind.Hedge && scope == "stream":
+			errs = append(errs, fmt.Errorf("%s is of no use at %s scope", kind, scope))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// openExecutor returns the executor for the opening of one attempt.
+func (o *clientOptions) openExecutor() failsafe.Executor[any] {
+	if o.open.executor != nil {
+		return o.open.executor
+	}
+	return failsafe.With(o.open.policies...)
+}
+
+// streamExecutors returns the executor for the life of the stream and the one for an outage.
+func (o *clientOptions) streamExecutors() (life, outage failsafe.Executor[any]) {
+	if o.stream.executor != nil {
+		return failsafe.With[any](), o.stream.executor
+	}
+	var forLife, forOutage []failsafe.Policy[any]
+	for _, p := range o.stream.policies {
+		switch policykind.Of(p) {
+		case policykind.Bulkhead, policykind.AdaptiveLimiter:
+			forLife = append(forLife, p)
+		case policykind.Retry:
+			forOutage = append(forOutage, lastWord{p})
+		case policykind.Cache, policykind.CircuitBreaker, policykind.Hedge, policykind.Other:
+			forOutage = append(forOutage, p)
+		default:
+			forOutage = append(forOutage, p)
+		}
+	}
+	if len(forOutage) == 0 {
+		forOutage = []failsafe.Policy[any]{NewRetryPolicyBuilder().Build()}
+	}
+	return failsafe.With(forLife...), failsafe.With(forOutage...)
+}
+
+// lastWord is a retry policy that lets final errors pass: it sees a success in their place, and the policies around it
+// see them again.
+type lastWord struct{ failsafe.Policy[any] }
+
+// applier is the part of policy.Executor that an executor calls.
+type applier interface {
+	Apply(inner func(failsafe.Execution[any]) *common.PolicyResult[any]) func(failsafe.Execution[any]) *common.PolicyResult[any]
+}
+
+// ToExecutor implements failsafe.Policy.
+func (p lastWord) ToExecutor(token any) any {
+	executor := p.Policy.ToExecutor(token)
+	if inner, ok := executor.(applier); ok {
+		return lastWordExecutor{inner}
+	}
+	return executor
+}
+
+type lastWordExecutor struct{ applier }
+
+func (e lastWordExecutor) Apply(
+	inner func(failsafe.Execution[any]) *common.PolicyResult[any],
+) func(failsafe.Execution[any]) *common.PolicyResult[any] {
+	return func(exec failsafe.Execution[any]) *common.PolicyResult[any] {
+		var verdict *common.PolicyResult[any]
+		result := e.applier.Apply(func(exec failsafe.Execution[any]) *common.PolicyResult[any] {
+			r := inner(exec)
+			if isFinal(r.Error) {
+				verdict = r.WithFailure()
+				return &common.PolicyResult[any]{Done: true, Success: true, SuccessAll: true}
+			}
+			return r
+		})(exec)
+		if verdict != nil {
+			return verdict
+		}
+		return result
+	}
+}
+
+// isTimeout reports whether a policy's time limit has made err.
+func isTimeout(err error) bool { return errors.Is(err, timeout.ErrExceeded) }
+
+// isFinal reports whether err ends the stream whatever policies say.
+func isFinal(err error) bool {
+	e, ok := errors.AsType[*attemptError](err)
+	return ok && e.final
+}

@@ -1,0 +1,136 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"google.golang.org/grpc"
+)
+
+// Resilient opens a stream that survives broken connections. open is a generated bidi method, client.Chat say; all type
+// parameters are inferred from it.
+//
+// It returns when the first attempt is attached: opened, and Resume returned nil. Where that cannot be, it returns the
+// error that ended the stream, an [*Error], or io.EOF where Resume returned [Complete]. Options that contradict each
+// other or the callbacks are an error too, and nothing is opened.
+//
+// The stream lives until the server ends it, it fails for good, ctx is done, or Close is called. One of them has to
+// happen, or the stream's goroutine and connection stay: defer Close.
+func Resilient[Req, Res any, S Bidi[Req, Res]](
+	ctx context.Context,
+	open func(context.Context, ...grpc.CallOption) (S, error),
+	callbacks Callbacks[Req, Res],
+	opts ...ClientOption,
+) (*ClientStream[Req, Res], error) {
+	if open == nil {
+		return nil, &Error{Op: "open", Reason: ReasonMessage, Cause: errors.New("open is nil")}
+	}
+	s, err := newClientStream(ctx, callbacks, opts)
+	if err != nil {
+		return nil, err
+	}
+	s.open = func(ctx context.Context, opts []grpc.CallOption) (Bidi[Req, Res], error) {
+		return open(ctx, opts...)
+	}
+	return s.launch()
+}
+
+// ClientStream is a stream that goes on working across broken connections. It satisfies grpc.BidiStreamingClient,
+// grpc.ServerStreamingClient and grpc.ClientStreamingClient.
+//
+// As with grpc's streams, one goroutine may Send while another Recvs, and neither with itself. Close, Commit, State,
+// Stats and Context may be called at any time from any goroutine.
+type ClientStream[Req, Res any] struct {
+	// set at construction, then read only
+	ctx       context.Context //nolint:containedctx // the life of the stream, which outlives every call
+	cancel    context.CancelCauseFunc
+	caller    context.Context //nolint:containedctx // what the application gave: its end is the application's own
+	options   clientOptions
+	callbacks Callbacks[Req, Res]
+	open      func(context.Context, []grpc.CallOption) (Bidi[Req, Res], error)
+	life      failsafe.Executor[any]
+	outage    failsafe.Executor[any]
+	opening   failsafe.Executor[any]
+	committer *committer // nil without a store
+	events    *events    // nil without an observer
+	inbox     *inbox[Req, Res]
+	outbox    *outbox[Req, Res]
+	counts    counts
+
+	state    atomic.Uint32                     // written by enter, read by State
+	newest   atomic.Pointer[attempt[Req, Res]] // written by the lifecycle goroutine, read by Header and Trailer
+	lastErr  atomic.Pointer[attemptError]      // written by the lifecycle goroutine, read by Stats
+	inside   atomic.Int32                      // callbacks of the lifecycle goroutine that are running
+	attached chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
+	done     chan struct{}                     // closed by the lifecycle goroutine when it ends
+	final    error                             // how the stream ended; written before done is closed
+	health   health                            // owned by the lifecycle goroutine
+}
+
+// health is what the lifecycle goroutine remembers of earlier attempts.
+type health struct {
+	accepted  uint64 // messages that had arrived for the application when the last attempt was lost
+	fruitless int    // attempts in a row that were lost since, without any more
+	cause     error  // what the last attempt ended with
+}
+
+func newClientStream[Req, Res any](
+	ctx context.Context, callbacks Callbacks[Req, Res], opts []ClientOption,
+) (*ClientStream[Req, Res], error) {
+	o := defaultClientOptions()
+	for _, opt := range opts {
+		opt.applyClient(&o)
+	}
+	has := callbackSet{acked: callbacks.Acked != nil, checkpoint: callbacks.Checkpoint != nil, replay: callbacks.Replay != nil}
+	if err := o.validate(has); err != nil {
+		return nil, &Error{Op: "open", Reason: ReasonMessage, Cause: err}
+	}
+	s := &ClientStream[Req, Res]{
+		caller: ctx, options: o, callbacks: callbacks,
+		attached: make(chan struct{}), done: make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.life, s.outage = o.streamExecutors()
+	s.opening = o.openExecutor()
+	if len(o.observers) > 0 {
+		s.events = &events{name: o.name, observers: o.observers}
+	}
+	start := time.Now()
+	s.inbox = &inbox[Req, Res]{
+		holds: o.holds, holdLimit: o.holdLimit, overflow: o.overflow, contiguous: o.contiguous, manual: o.manual,
+		timed: o.limits.idle > 0 || o.limits.firstMessage > 0, start: start, events: s.events,
+	}
+	s.inbox.wake.L = &s.inbox.mu
+	s.outbox = &outbox[Req, Res]{
+		limits: o.replayLimits.withDefaults(), replay: o.replay, codec: codecOf(o.call),
+		explicit: callbacks.Sequence != nil, timed: o.limits.send > 0, start: start, events: s.events,
+	}
+	s.outbox.wake.L = &s.outbox.mu
+	if o.store != nil {
+		s.committer = &committer{
+			store: o.store, key: o.key, every: o.commitEvery, interval: o.commitInterval, timeout: o.commitTimeout,
+			source: s.inbox.committable, fenced: s.fenced, events: s.events,
+			due: make(chan struct{}, 1), slot: make(chan struct{}, 1),
+		}
+	}
+	return s, nil
+}
+
+// launch starts the lifecycle goroutine and waits for the first attempt.
+func (s *ClientStream[Req, Res]) launch() (*ClientStream[Req, Res], error) {
+	go s.run() // the lifecycle goroutine; ends with the stream; Close waits for it
+	select {
+	case <-s.attached:
+		return s, nil
+	case <-s.done:
+	}
+	select {
+	case <-s.attached: // and ended since: what has arrived is still to be had
+		return s, nil
+	default:
+		return nil, s.final
+	}
+}

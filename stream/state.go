@@ -1,0 +1,85 @@
+package stream
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/streamsafe/streamsafe/internal/verify"
+)
+
+// State is where a logical stream stands.
+type State uint32
+
+const (
+	// Opening: an attempt is being opened, its Resume callback included.
+	Opening State = iota
+	// Attached: messages flow on an attempt.
+	Attached
+	// Detached: the attempt was lost; the stream waits for its next try.
+	Detached
+	// Closed: the stream has ended. It stays so.
+	Closed
+)
+
+// String returns the state's name in lower case.
+func (s State) String() string {
+	switch s {
+	case Opening:
+		return "opening"
+	case Attached:
+		return "attached"
+	case Detached:
+		return "detached"
+	case Closed:
+		return "closed"
+	default:
+		return fmt.Sprintf("state(%d)", uint32(s))
+	}
+}
+
+// transition is an edge of the state machine and what makes a stream take it.
+type transition struct {
+	from, to State
+	when     string
+}
+
+// transitions returns the whole machine. A change that is not here is a bug.
+func transitions() []transition {
+	return []transition{
+		{Opening, Attached, "opened, Resume returned nil"},
+		{Opening, Detached, "open or Resume failed"},
+		{Attached, Detached, "attempt lost"},
+		{Detached, Opening, "policies allow the next try"},
+		{Opening, Closed, "ended for good"},
+		{Attached, Closed, "ended for good"},
+		{Detached, Closed, "ended for good"},
+	}
+}
+
+// allowed reports whether the machine has an edge between the two states.
+func allowed(from, to State) bool {
+	return slices.ContainsFunc(transitions(), func(t transition) bool { return t.from == from && t.to == to })
+}
+
+// diagram renders the machine for ARCHITECTURE.md.
+func diagram() string {
+	var b strings.Builder
+	b.WriteString("stateDiagram-v2\n    [*] --> opening\n")
+	for _, t := range transitions() {
+		fmt.Fprintf(&b, "    %s --> %s: %s\n", t.from, t.to, t.when)
+	}
+	b.WriteString("    closed --> [*]\n")
+	return b.String()
+}
+
+// enter changes the state and tells the observer. It is called by the lifecycle goroutine only; State reads what it
+// writes.
+func (s *ClientStream[Req, Res]) enter(to State, e event) {
+	from := State(s.state.Load())
+	if from != to {
+		verify.That(allowed(from, to), "transition %s -> %s", from, to)
+		s.state.Store(uint32(to))
+	}
+	s.events.publish(e)
+}
