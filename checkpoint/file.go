@@ -25,13 +25,15 @@ import (
 type File struct {
 	dir   string            // set at construction, then read only
 	disk  disk              // set at construction, then read only
-	slots [64]chan struct{} // made at construction; full while a call works on one of the slot's keys
-	close func() error      // set at construction, then read only; runs once
+	lock  *os.File          // set at construction, then read only; locked until Close
+	slots [64]chan struct{} // made at construction; one is full while a call works on one of its keys
 
-	mu     sync.Mutex // guards the fields below
-	closed bool
-	lock   *os.File       // locked from construction to Close
-	calls  sync.WaitGroup // of calls in progress; nothing is added once closed is set
+	mu     sync.Mutex     // guards the fields below
+	closed bool           // nothing is added to calls once it is set
+	calls  sync.WaitGroup // of calls in progress
+
+	closeDone chan struct{} // closed by the first Close when the directory is given back
+	closeErr  error         // written by the first Close, read when closeDone is closed
 }
 
 var _ Store = (*File)(nil)
@@ -62,10 +64,9 @@ func openFile(dir string, d disk) (*File, error) {
 		return nil, fmt.Errorf("checkpoint: open: %w", err)
 	}
 	if err := d.clean(dir); err != nil {
-		return nil, fmt.Errorf("checkpoint: open: %w", errors.Join(err, lock.Close()))
+		return nil, fmt.Errorf("checkpoint: open: %w", errors.Join(err, releaseLock(lock)))
 	}
-	f := &File{dir: dir, disk: d, lock: lock}
-	f.close = sync.OnceValue(f.shut)
+	f := &File{dir: dir, disk: d, lock: lock, closeDone: make(chan struct{})}
 	for i := range f.slots {
 		f.slots[i] = make(chan struct{}, 1)
 	}
@@ -74,14 +75,18 @@ func openFile(dir string, d disk) (*File, error) {
 
 // Close waits for the calls in progress and gives the directory back. Every later call fails with [ErrClosed]; a
 // second Close does nothing and returns what the first one did.
-func (f *File) Close() error { return f.close() }
-
-func (f *File) shut() error {
+func (f *File) Close() error {
 	f.mu.Lock()
+	first := !f.closed
 	f.closed = true
 	f.mu.Unlock()
-	f.calls.Wait()
-	return f.lock.Close()
+	if first {
+		f.calls.Wait()
+		f.closeErr = releaseLock(f.lock)
+		close(f.closeDone)
+	}
+	<-f.closeDone
+	return f.closeErr
 }
 
 // Acquire implements [Store].

@@ -1,32 +1,153 @@
-package checkpoint_test
+package checkpoint
 
 import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/streamsafe/streamsafe/checkpoint"
 )
 
-func TestFileKeepsItsRecordsWhenOpenedAgain(t *testing.T) {
+func TestOpenFileMakesTheDirectoryAndNotItsParents(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "store")
+	_, err := OpenFile(filepath.Join(dir, "below"))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	f, err := OpenFile(dir)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	_, err = OpenFile(filepath.Join(dir, lockName))
+	require.Error(t, err, "it is a file")
+}
+
+func TestOpenFileRemovesLeftoversOnly(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	f, err := checkpoint.OpenFile(dir)
-	require.NoError(t, err)
-	_, err = checkpoint.OpenFile(dir)
-	require.ErrorIs(t, err, checkpoint.ErrLocked, "a directory has one owner, also within a process")
-	r, err := f.Acquire(t.Context(), "orders")
-	require.NoError(t, err)
-	require.NoError(t, f.Commit(t.Context(), "orders", r.Epoch, checkpoint.Position{Seq: 7, Token: "t7"}))
-	require.NoError(t, f.Close())
-	require.NoError(t, f.Close())
-	require.ErrorIs(t, f.Delete(t.Context(), "orders"), checkpoint.ErrClosed)
-
-	f, err = checkpoint.OpenFile(dir)
+	others := filepath.Join(dir, "notes.tmp")
+	left := filepath.Join(dir, fileName("orders")+tempExt)
+	for _, path := range []string{others, left} {
+		require.NoError(t, os.WriteFile(path, []byte("half a rec"), 0o600))
+	}
+	f, err := OpenFile(dir)
 	require.NoError(t, err)
 	defer f.Close()
-	r, err = f.Acquire(t.Context(), "orders")
+	require.FileExists(t, others)
+	require.NoFileExists(t, left)
+	_, err = f.Load(t.Context(), "orders")
+	require.ErrorIs(t, err, ErrNotFound, "a record that was never finished is none")
+}
+
+func TestAClosedFileRefusesEverything(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	require.NoError(t, f.Close())
+	_, err := f.Acquire(t.Context(), "orders")
+	require.ErrorIs(t, err, ErrClosed)
+	_, err = f.Load(t.Context(), "orders")
+	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, f.Commit(t.Context(), "orders", 1, Position{}), ErrClosed)
+	require.ErrorIs(t, f.Delete(t.Context(), "orders"), ErrClosed)
+}
+
+// slow opens a store whose disk stops at the sync of a file, while stopped is set, until released.
+func slow(t *testing.T, dir string) (f *File, stopped *atomic.Bool, release func()) {
+	t.Helper()
+	stopped, gate := new(atomic.Bool), make(chan struct{})
+	f, err := openFile(dir, disk{step: func(call, _ string) error {
+		if call == "sync" && stopped.Load() {
+			<-gate
+		}
+		return nil
+	}})
 	require.NoError(t, err)
-	require.Equal(t, uint64(2), r.Epoch)
-	require.Equal(t, checkpoint.Position{Seq: 7, Token: "t7"}, r.Position)
+	return f, stopped, func() { close(gate) }
+}
+
+func TestACallThatWaitsForItsKeyCanBeCancelled(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f, stopped, release := slow(t, dir)
+		_, err := f.Acquire(t.Context(), "orders")
+		require.NoError(t, err)
+		stopped.Store(true)
+		first := make(chan error, 1)
+		go func() { first <- f.Commit(t.Context(), "orders", 1, Position{Seq: 1}) }() // until released; awaited below
+		synctest.Wait()
+
+		ctx, cancel := context.WithCancel(t.Context())
+		second := make(chan error, 1)
+		go func() { second <- f.Commit(ctx, "orders", 1, Position{Seq: 2}) }() // until cancelled; awaited below
+		synctest.Wait()
+		require.Empty(t, second, "one call at a time works on a key")
+		cancel()
+		require.ErrorIs(t, <-second, context.Canceled)
+		release()
+		require.NoError(t, <-first)
+
+		r, err := f.Load(t.Context(), "orders")
+		require.NoError(t, err)
+		require.Equal(t, uint64(1), r.Position.Seq, "the cancelled call changed nothing")
+		require.NoError(t, f.Close())
+	})
+}
+
+func TestKeysDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f, stopped, release := slow(t, dir)
+		_, err := f.Acquire(t.Context(), "orders")
+		require.NoError(t, err)
+		stopped.Store(true)
+		first := make(chan error, 1)
+		go func() { first <- f.Commit(t.Context(), "orders", 1, Position{Seq: 1}) }() // until released; awaited below
+		synctest.Wait()
+
+		stopped.Store(false)
+		_, err = f.Acquire(t.Context(), "payments")
+		require.NoError(t, err)
+		require.Empty(t, first)
+		release()
+		require.NoError(t, <-first)
+		require.NoError(t, f.Close())
+	})
+}
+
+func TestCloseWaitsForCallsInProgress(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f, stopped, release := slow(t, dir)
+		_, err := f.Acquire(t.Context(), "orders")
+		require.NoError(t, err)
+		stopped.Store(true)
+		first, closed := make(chan error, 1), make(chan error, 2)
+		go func() { first <- f.Commit(t.Context(), "orders", 1, Position{Seq: 1}) }() // until released; awaited below
+		synctest.Wait()
+		for range 2 {
+			go func() { closed <- f.Close() }() // until the commit has returned; awaited below
+		}
+		synctest.Wait()
+		require.Empty(t, closed, "a call is in progress")
+		_, err = f.Load(t.Context(), "payments")
+		require.ErrorIs(t, err, ErrClosed, "no call begins any more")
+		_, err = OpenFile(dir)
+		require.ErrorIs(t, err, ErrLocked, "the directory is in use until Close returns")
+
+		release()
+		require.NoError(t, <-first, "a call in progress runs to its end")
+		require.NoError(t, <-closed)
+		require.NoError(t, <-closed)
+		f, err = OpenFile(dir)
+		require.NoError(t, err)
+		r, err := f.Load(t.Context(), "orders")
+		require.NoError(t, err)
+		require.Equal(t, uint64(1), r.Position.Seq)
+		require.NoError(t, f.Close())
+	})
 }

@@ -23,3 +23,6 @@ func lockFile(f *os.File) error {
 		}
 	}
 }
+
+// unlockFile takes the lock off f, wherever else f is open.
+func unlockFile(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }

@@ -16,12 +16,12 @@ func lockFile(f *os.File) error {
 		exclusive          = 2
 		errorLockViolation = syscall.Errno(33)
 	)
-	lock := syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx")
-	if err := lock.Find(); err != nil {
+	procedure := syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx")
+	if err := procedure.Find(); err != nil {
 		return err
 	}
-	var at syscall.Overlapped // the first byte of the file
-	ok, _, err := lock.Call(f.Fd(), exclusive|failImmediately, 0, 1, 0, uintptr(unsafe.Pointer(&at)))
+	var at syscall.Overlapped // the lock is on the first byte
+	ok, _, err := procedure.Call(f.Fd(), exclusive|failImmediately, 0, 1, 0, uintptr(unsafe.Pointer(&at)))
 	switch {
 	case ok != 0:
 		return nil
@@ -30,4 +30,17 @@ func lockFile(f *os.File) error {
 	default:
 		return err
 	}
+}
+
+// unlockFile takes the lock off f. Windows does so by itself when f is closed, but not always at once.
+func unlockFile(f *os.File) error {
+	procedure := syscall.NewLazyDLL("kernel32.dll").NewProc("UnlockFileEx")
+	if err := procedure.Find(); err != nil {
+		return err
+	}
+	var at syscall.Overlapped // the lock is on the first byte
+	if ok, _, err := procedure.Call(f.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(&at))); ok == 0 {
+		return err
+	}
+	return nil
 }
