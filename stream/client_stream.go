@@ -81,7 +81,7 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 		}
 		switch {
 		case err != nil:
-			s.flushed()
+			_ = s.flushed() // Close tells
 			return nil, err
 		case m != nil:
 			return m, nil

@@ -44,7 +44,7 @@ func (c *capture) Unmarshal(data mem.BufferSlice, v any) error {
 
 // codecOf returns the codec that a call with these options uses, as grpc-go chooses it: the last option that forces
 // one, else the one registered for the content subtype, else proto. It returns nil where there is none.
-func codecOf(opts []grpc.CallOption) encoding.CodecV2 {
+func codecOf(opts []grpc.CallOption) encoding.CodecV2 { //nolint:ireturn // codecs are grpc's plug-ins
 	var forced encoding.CodecV2
 	subtype := proto.Name
 	for _, opt := range opts {

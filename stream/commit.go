@@ -58,7 +58,7 @@ func (c *committer) run(ctx context.Context) {
 		case <-c.due:
 		case <-ticker.C:
 		}
-		_ = c.write(ctx) // kept in lastErr, published, and tried again
+		_ = c.flush(ctx) // kept in lastErr, published, and tried again
 	}
 }
 
@@ -73,7 +73,7 @@ func (c *committer) processed() {
 	}
 }
 
-// flush writes what is processed and not yet written, though the stream's own context may be done (invariant 25).
+// flush writes what is processed and not yet written, though ctx may be done (invariant 25).
 func (c *committer) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
@@ -90,10 +90,14 @@ func (c *committer) write(ctx context.Context) error {
 	defer func() { <-c.slot }()
 	c.pending.Store(0)
 	position := c.source()
-	if committed, err := c.last(); position == committed && err == nil {
+	committed, err := c.last()
+	switch {
+	case errors.Is(err, checkpoint.ErrFenced):
+		return err // for good
+	case err == nil && position == committed:
 		return nil
 	}
-	err := c.store.Commit(ctx, c.key, c.epoch, position)
+	err = c.store.Commit(ctx, c.key, c.epoch, position)
 	c.done(position, err)
 	return err
 }

@@ -30,7 +30,7 @@ type Reason uint8
 const (
 	// ReasonUnknown is the zero Reason; no error of this package has it.
 	ReasonUnknown Reason = iota
-	// ReasonServer: the server's last word. The cause is its status.
+	// ReasonServer: the server's last word, or the client connection's. The cause is its status.
 	ReasonServer
 	// ReasonContext: the application's context was cancelled, or its deadline passed.
 	ReasonContext

@@ -117,9 +117,9 @@ func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing) *
 // judgeOpen says whether the stream may go on after the open policies have given up.
 func (s *ClientStream[Req, Res]) judgeOpen(err error, from checkpoint.Position) *attemptError {
 	at := standing{position: from}
-	if failure, ok := errors.AsType[*openFailure](err); ok {
+	if failure, ok := errors.AsType[*openError](err); ok {
 		l := *failure.loss
-		if error(failure) != err { // a policy has its own say about it
+		if _, bare := err.(*openError); !bare { //nolint:errorlint // a policy that wraps it has its own say
 			l.err = err
 		}
 		return s.judge(&l, at, 0)

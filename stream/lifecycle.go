@@ -119,10 +119,10 @@ func (s *ClientStream[Req, Res]) try(
 	if broken != nil && exec.IsFirstAttempt() {
 		return nil, broken
 	}
-	if limit := s.options.limits.maxOutage; limit > 0 && time.Since(began) >= limit {
+	if s.overdue(began) {
 		return nil, s.outageTooLong()
 	}
-	s.enter(Opening, event{kind: eventOpened, attempt: s.counts.attempts.Load() + 1})
+	s.enter(Opening)
 	o, failure := s.openAttempt(exec.Context())
 	if failure != nil {
 		return nil, s.detached(failure)
@@ -136,10 +136,20 @@ func (s *ClientStream[Req, Res]) try(
 	s.replay(a)
 	stable := time.NewTimer(max(0, s.options.stableFor))
 	defer stable.Stop()
-	if failure := s.attend(a, stable.C); failure != nil {
+	switch failure := s.attend(a, stable.C); {
+	case failure == nil:
+		return a, nil
+	case !failure.final && s.overdue(began):
+		return nil, s.outageTooLong()
+	default:
 		return nil, failure
 	}
-	return a, nil
+}
+
+// overdue reports whether an outage that began then has lasted too long.
+func (s *ClientStream[Req, Res]) overdue(began time.Time) bool {
+	limit := s.options.limits.maxOutage
+	return limit > 0 && time.Since(began) >= limit
 }
 
 // attach lets messages flow on a. What Resume was told takes effect now.
@@ -158,7 +168,8 @@ func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req,
 	}
 	s.inbox.attach(a)
 	a.stopWatch = s.watch(a)
-	s.enter(Attached, event{kind: eventAttached, attempt: a.epoch, position: r.position})
+	s.enter(Attached)
+	s.events.publish(event{kind: eventAttached, attempt: a.epoch, position: r.position})
 	select {
 	case <-s.attached:
 		s.counts.resumes.Add(1)
@@ -212,20 +223,27 @@ func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 	a.stopWatch()
 	at := s.inbox.detach()
 	sent := s.outbox.detach()
-	s.counts.outages.Add(1)
 	s.health.died(at)
 	failure := s.judge(a.loss.Load(), at, sent)
-	if !failure.final && at.uncovered > 0 {
+	if failure.final {
+		return failure
+	}
+	s.counts.outages.Add(1)
+	if at.uncovered > 0 {
 		s.events.publish(event{kind: eventRewound, count: at.uncovered})
 	}
 	return s.detached(failure)
 }
 
-// detached notes a failure that leaves the stream without an attempt, or at its end.
+// detached notes a failure after which the stream goes on without an attempt, if it does.
 func (s *ClientStream[Req, Res]) detached(failure *attemptError) *attemptError {
+	if failure.final {
+		return failure
+	}
 	s.health.cause = failure.cause
 	s.lastErr.Store(failure)
-	s.enter(Detached, event{kind: eventDetached, cause: failure.cause})
+	s.enter(Detached)
+	s.events.publish(event{kind: eventDetached, cause: failure.cause})
 	return failure
 }
 
@@ -236,7 +254,8 @@ func (s *ClientStream[Req, Res]) end(end *attemptError) {
 	if s.committer != nil && end.reason != ReasonStore && end.reason != ReasonFenced {
 		_ = s.committer.flush(s.ctx) // kept in lastErr, and published; Close tries again
 	}
-	s.enter(Closed, event{kind: eventClosed, cause: s.final})
+	s.enter(Closed)
+	s.events.publish(event{kind: eventClosed, cause: s.final})
 	abrupt := end.reason == ReasonClosed || end.reason == ReasonContext || end.reason == ReasonFenced
 	s.inbox.end(s.final, abrupt)
 	if end.reason == ReasonServer {

@@ -52,24 +52,24 @@ func (r *race[Req, Res]) end(winner *opened[Req, Res]) {
 	}
 }
 
-// openFailure is an attempt that could not be opened, as open policies see it.
-type openFailure struct{ loss *loss }
+// openError is an attempt that could not be opened, as open policies see it.
+type openError struct{ loss *loss }
 
-func (e *openFailure) Error() string { return e.loss.op + ": " + e.loss.err.Error() }
+func (e *openError) Error() string { return e.loss.op + ": " + e.loss.err.Error() }
 
-func (e *openFailure) Unwrap() error { return e.loss.err }
+func (e *openError) Unwrap() error { return e.loss.err }
 
 // GRPCStatus lets policies' predicates use status.Code.
-func (e *openFailure) GRPCStatus() *status.Status { return rpcstatus.Of(e.loss.err) }
+func (e *openError) GRPCStatus() *status.Status { return rpcstatus.Of(e.loss.err) }
 
 // openAttempt opens the next attempt, under the open policies.
 func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, Res], *attemptError) {
 	var r race[Req, Res]
 	from, cause := s.inbox.position(), s.health.cause
 	result, err := s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
-		o, failure := s.openOnce(exec.Context(), from, cause)
+		o, failure := s.openOnce(exec.Context(), from, cause) //nolint:contextcheck // the execution's is the right one
 		if failure != nil {
-			return nil, &openFailure{failure}
+			return nil, &openError{failure}
 		}
 		if !r.enter(o) {
 			o.attempt.cancel()
@@ -103,7 +103,8 @@ func (s *ClientStream[Req, Res]) openOnce(
 	if s.options.replay || s.options.holds {
 		codec = &capture{CodecV2: s.outbox.codec, outbox: s.outbox}
 	}
-	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), codec)
+	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), codec) //nolint:contextcheck // see above
+	s.events.publish(event{kind: eventOpened, attempt: a.epoch})
 	stop := context.AfterFunc(ctx, func() {
 		a.fail(&loss{op: "open", err: fmt.Errorf("opening was cancelled: %w", context.Cause(ctx)), ours: true})
 	})

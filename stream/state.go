@@ -73,13 +73,12 @@ func diagram() string {
 	return b.String()
 }
 
-// enter changes the state and tells the observer. It is called by the lifecycle goroutine only; State reads what it
-// writes.
-func (s *ClientStream[Req, Res]) enter(to State, e event) {
-	from := State(s.state.Load())
-	if from != to {
-		verify.That(allowed(from, to), "transition %s -> %s", from, to)
-		s.state.Store(uint32(to))
+// enter changes the state. It is called by the lifecycle goroutine only; State reads what it writes.
+func (s *ClientStream[Req, Res]) enter(to State) {
+	from := s.State()
+	if from == Opening && to == Opening {
+		return // a stream begins like that
 	}
-	s.events.publish(e)
+	verify.That(allowed(from, to), "transition %s -> %s", from, to)
+	s.state.Store(uint32(to))
 }

@@ -11,7 +11,7 @@ import (
 type Stats struct {
 	State    State
 	Attempts uint64 // attempts so far; the number of the newest
-	Outages  uint64 // attempts that were lost after they had been attached
+	Outages  uint64 // attempts that were lost after they had been attached, and after which the stream went on
 	Resumes  uint64 // attempts attached after the first
 
 	Sent        uint64 // messages accepted by Send
@@ -33,7 +33,7 @@ type Stats struct {
 	Delivered, Processed, Committed checkpoint.Position
 
 	LastMessage   time.Time // when the last message was received; zero: none yet
-	LastError     error     // what the last lost attempt ended with
+	LastError     error     // what the last attempt ended with after which the stream went on
 	CommitError   error     // of the last write to the store; nil after one that succeeded
 	EventsDropped uint64    // events that no observer was told of, since they came too fast
 }
