@@ -25,6 +25,7 @@ type keeper interface {
 	keep(v any, data mem.BufferSlice)
 }
 
+// Marshal encodes v, unless the outbox has its bytes, and lets the outbox keep them.
 func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
 	if data, ok := c.outbox.encoded(v); ok {
 		return data, nil
@@ -37,6 +38,7 @@ func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
 	return data, nil
 }
 
+// Unmarshal decodes data and notes its size.
 func (c *capture) Unmarshal(data mem.BufferSlice, v any) error {
 	c.received = data.Len()
 	return c.CodecV2.Unmarshal(data, v)
@@ -74,6 +76,7 @@ func codecOf(opts []grpc.CallOption) encoding.CodecV2 { //nolint:ireturn // code
 // codecV1 makes a CodecV2 of an older codec.
 type codecV1 struct{ encoding.Codec }
 
+// Marshal encodes v.
 func (c codecV1) Marshal(v any) (mem.BufferSlice, error) {
 	data, err := c.Codec.Marshal(v)
 	if err != nil {
@@ -82,15 +85,17 @@ func (c codecV1) Marshal(v any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.SliceBuffer(data)}, nil
 }
 
+// Unmarshal decodes data.
 func (c codecV1) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.Codec.Unmarshal(data.Materialize(), v)
 }
 
 // namedCodec makes an encoding.Codec of grpc's oldest kind of codec.
 type namedCodec struct {
-	grpc.Codec //nolint:staticcheck // deprecated, and still what CustomCodecCallOption holds
+	grpc.Codec
 }
 
+// Name is what the codec calls itself.
 func (c namedCodec) Name() string { return c.String() }
 
 // retain returns data's bytes for keeping: with a reference of their own where the buffers are about as large as what

@@ -13,12 +13,12 @@ import (
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
-// Complete, returned by a Resume or request callback, says that nothing remains to be done: the stream ends as if the
-// server had ended it, with io.EOF, and nothing more is sent (invariant 14).
-var Complete = errors.New("stream: nothing remains to be done") //nolint:errname,gochecknoglobals,revive // a sentinel that is not a failure, like io.EOF
+// Complete says that nothing remains to be done, where a Resume callback returns it: the stream ends as if the server
+// had ended it, with io.EOF, and nothing more is sent (invariant 14).
+var Complete = errors.New("stream: nothing remains to be done") //nolint:errname,staticcheck // not a failure, like io.EOF
 
-// ErrPositionLost, returned or wrapped by a Resume callback, says that the server no longer has what comes after the
-// position: the Lost callback is asked.
+// ErrPositionLost says that the server no longer has what comes after the position, where a Resume callback returns or
+// wraps it: the Lost callback is asked.
 var ErrPositionLost = errors.New("stream: the server no longer has the position")
 
 // ErrClosed is the cause of the error of a stream that was ended by Close.
@@ -30,43 +30,44 @@ type Reason uint8
 const (
 	// ReasonUnknown is the zero Reason; no error of this package has it.
 	ReasonUnknown Reason = iota
-	// ReasonServer: the server's last word, or the client connection's. The cause is its status.
+	// ReasonServer is the server's last word, or the client connection's. The cause is its status.
 	ReasonServer
-	// ReasonContext: the application's context was cancelled, or its deadline passed.
+	// ReasonContext is the end of the application's context: cancelled, or past its deadline.
 	ReasonContext
-	// ReasonClosed: Close was called.
+	// ReasonClosed is a call of Close.
 	ReasonClosed
-	// ReasonPolicy: the stream policies gave up, or denied the stream.
+	// ReasonPolicy means that the stream policies gave up, or denied the stream.
 	ReasonPolicy
-	// ReasonResumeOff: the attempt was lost and resuming is turned off (WithoutResume).
+	// ReasonResumeOff means that the attempt was lost and resuming is turned off (WithoutResume).
 	ReasonResumeOff
-	// ReasonMaxOutage: an outage lasted longer than WithMaxOutage allows.
+	// ReasonMaxOutage means that an outage lasted longer than WithMaxOutage allows.
 	ReasonMaxOutage
-	// ReasonNoCheckpoint: the attempt was lost after a message had been delivered, there is no Checkpoint callback, and
-	// WithRestart does not say that starting over is right.
+	// ReasonNoCheckpoint means that the attempt was lost after a message had been delivered, there is no Checkpoint
+	// callback, and WithRestart does not say that starting over is right.
 	ReasonNoCheckpoint
-	// ReasonSendsInDoubt: the attempt was lost after a Send, and neither WithReplay nor WithForgetfulSends says what to
-	// do about it.
+	// ReasonSendsInDoubt means that the attempt was lost after a Send, and neither WithReplay nor WithForgetfulSends says
+	// what to do about it.
 	ReasonSendsInDoubt
-	// ReasonPositionLost: the server no longer has the position, or its history was replaced.
+	// ReasonPositionLost means that the server no longer has the position, or that its history was replaced.
 	ReasonPositionLost
-	// ReasonGap: a sequence number was missing, and still is after a resume (WithContiguous).
+	// ReasonGap means that a sequence number was missing, and still is after a resume (WithContiguous).
 	ReasonGap
-	// ReasonPoison: too many attempts in a row died at the same position (WithPoisonLimit).
+	// ReasonPoison means that too many attempts in a row died at the same position (WithPoisonLimit).
 	ReasonPoison
-	// ReasonProtocol: the server broke the application's protocol, as by acknowledging what was never sent.
+	// ReasonProtocol means that the server broke the application's protocol, as by acknowledging what was never sent.
 	ReasonProtocol
-	// ReasonHeldOverflow: more bytes than allowed came without a position (HoldUntilCheckpoint).
+	// ReasonHeldOverflow means that more bytes than allowed came without a position (HoldUntilCheckpoint).
 	ReasonHeldOverflow
-	// ReasonResume: the Resume, request, Replay or Lost callback failed.
+	// ReasonResume means that the Resume, request, Replay or Lost callback failed.
 	ReasonResume
-	// ReasonFenced: another owner has acquired the key in the store.
+	// ReasonFenced means that another owner has acquired the key in the store.
 	ReasonFenced
-	// ReasonStore: the store could not be read at the start.
+	// ReasonStore means that the store failed: at the start, or in Commit or Close.
 	ReasonStore
-	// ReasonWindowFull: this Send was refused, the replay buffer is full (ReplayLimits.FailWhenFull).
+	// ReasonWindowFull means that this Send was refused: the replay buffer is full (ReplayLimits.FailWhenFull).
 	ReasonWindowFull
-	// ReasonMessage: this one message cannot be sent: its type, size, encoding or sequence number is wrong.
+	// ReasonMessage means that this one call was refused: the message's type, size, encoding or sequence number is
+	// wrong, or, from a constructor, the options are.
 	ReasonMessage
 )
 
@@ -183,6 +184,7 @@ type limitError struct {
 
 func (e *limitError) Error() string { return fmt.Sprintf("%s within %v", e.what, e.limit) }
 
+// GRPCStatus is DEADLINE_EXCEEDED.
 func (e *limitError) GRPCStatus() *status.Status {
 	return status.New(codes.DeadlineExceeded, e.Error())
 }

@@ -67,10 +67,9 @@ func frameOf(m interface{ GetPayload() *testpb.Payload }) frame {
 type feed struct {
 	testpb.UnimplementedTestServiceServer
 
-	total   uint64        // messages for the client; the stream ends with OK when both sides are through
-	expect  uint64        // messages from the client
-	size    int           // padding of each message
-	lineage string        // names the history
+	total   uint64           // messages for the client; the stream ends with OK when both sides are through
+	size    int              // padding of each message
+	lineage string           // names the history
 	handler func(bidi) error // in place of serve
 
 	mu       sync.Mutex // guards the fields below
@@ -78,7 +77,6 @@ type feed struct {
 	seen     []uint64   // every client message that a handler has seen
 	handlers int
 	active   int
-	changed  chan struct{}
 }
 
 func (f *feed) FullDuplexCall(s bidi) error {

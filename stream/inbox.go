@@ -75,6 +75,7 @@ func (e *lineageError) Error() string {
 	return fmt.Sprintf("lineage %q was replaced by %q", e.have, e.got)
 }
 
+// Is makes it match ErrPositionLost.
 func (e *lineageError) Is(target error) bool { return target == ErrPositionLost }
 
 // begin waits until a message is ready or can be received. It returns the message, or the attempt to receive from:

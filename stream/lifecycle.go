@@ -89,7 +89,7 @@ func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res
 	var end *attemptError // a final one that the executor was not to see
 	result, err := s.outage.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
 		if end != nil {
-			return end, nil // an executor that tries again after the last word
+			return end, nil //nolint:nilerr // an executor that tries again after the last word
 		}
 		a, failure := s.try(exec, broken, began)
 		switch {

@@ -66,8 +66,9 @@ func (e *openError) GRPCStatus() *status.Status { return rpcstatus.Of(e.loss.err
 func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, Res], *attemptError) {
 	var r race[Req, Res]
 	from, cause := s.inbox.position(), s.health.cause
+	//nolint:contextcheck // the execution has ctx
 	result, err := s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
-		o, failure := s.openOnce(exec.Context(), from, cause) //nolint:contextcheck // the execution's is the right one
+		o, failure := s.openOnce(exec.Context(), from, cause)
 		if failure != nil {
 			return nil, &openError{failure}
 		}

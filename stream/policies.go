@@ -118,6 +118,7 @@ func (p lastWord) ToExecutor(token any) any {
 
 type lastWordExecutor struct{ applier }
 
+// Apply runs the policy around inner.
 func (e lastWordExecutor) Apply(
 	inner func(failsafe.Execution[any]) *common.PolicyResult[any],
 ) func(failsafe.Execution[any]) *common.PolicyResult[any] {

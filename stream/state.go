@@ -12,13 +12,13 @@ import (
 type State uint32
 
 const (
-	// Opening: an attempt is being opened, its Resume callback included.
+	// Opening means that an attempt is being opened, its Resume callback included.
 	Opening State = iota
-	// Attached: messages flow on an attempt.
+	// Attached means that messages flow on an attempt.
 	Attached
-	// Detached: the attempt was lost; the stream waits for its next try.
+	// Detached means that the attempt was lost and the stream waits for its next try.
 	Detached
-	// Closed: the stream has ended. It stays so.
+	// Closed means that the stream has ended. It stays so.
 	Closed
 )
 
