@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// damaged writes content in place of a record and sees that every method refuses it by name and leaves it alone.
+// wantDamaged writes content in place of a record and sees that every method refuses it by name and leaves it alone.
 func wantDamaged(t *testing.T, f *File, key string, content []byte, what string) {
 	t.Helper()
 	path := filepath.Join(f.dir, fileName(key))
@@ -85,7 +85,10 @@ func TestAHugeFileIsNotRead(t *testing.T) {
 	path := filepath.Join(f.dir, fileName("orders"))
 	require.NoError(t, os.WriteFile(path, sample(), 0o600))
 	require.NoError(t, os.Truncate(path, 1<<40)) // a hole
-	_, err := f.Acquire(t.Context(), "orders")
+	b, err := f.disk.read(path, maxRecordSize)
+	require.NoError(t, err)
+	require.Len(t, b, maxRecordSize+1, "enough to see that it is too long")
+	_, err = f.Acquire(t.Context(), "orders")
 	damaged, ok := errors.AsType[*DamagedError](err)
 	require.True(t, ok, "%v", err)
 	require.Equal(t, path, damaged.File)

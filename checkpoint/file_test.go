@@ -96,6 +96,33 @@ func TestACallThatWaitsForItsKeyCanBeCancelled(t *testing.T) {
 	})
 }
 
+// lateContext is done, but whoever asks first is told that it is not: it ends between a check and a wait.
+type lateContext struct {
+	context.Context
+	asked bool
+}
+
+func (c *lateContext) Err() error {
+	if !c.asked {
+		c.asked = true
+		return nil
+	}
+	return c.Context.Err()
+}
+
+func TestAContextThatEndsWhileWaitingChangesNothing(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 { // select takes either
+		_, err := f.Acquire(&lateContext{Context: ctx}, "orders")
+		require.ErrorIs(t, err, context.Canceled)
+	}
+	_, err := f.Load(t.Context(), "orders")
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
 func TestKeysDoNotWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

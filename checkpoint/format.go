@@ -58,9 +58,6 @@ func decode(b []byte) (key string, e entry, err error) {
 	if len(b) < fixedSize {
 		return "", entry{}, fmt.Errorf("%d bytes is too short", len(b))
 	}
-	if len(b) > maxRecordSize {
-		return "", entry{}, fmt.Errorf("more than %d bytes is too long", maxRecordSize)
-	}
 	body := b[:len(b)-checksumSize]
 	if binary.BigEndian.Uint32(b[len(body):]) != checksum(body) {
 		return "", entry{}, errors.New("the checksum is wrong")

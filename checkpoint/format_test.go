@@ -98,6 +98,7 @@ func TestDecodeRefusesWhatEncodeDoesNotMake(t *testing.T) {
 		"a long token":        change(tokenSize, 0xff, 0xff, 0xff, 0xff),
 		"a byte too many":     seal(append(body[:len(body):len(body)], 0)),
 		"a byte too few":      seal(body[:len(body)-1]),
+		"no room for a token": seal(append(body[:keySize:keySize], "\x00\x04keys\x00\x00"...)),
 		"megabytes":           make([]byte, 8<<20),
 	} {
 		_, _, err := decode(b)

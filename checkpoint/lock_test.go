@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -70,4 +71,20 @@ func TestADirectoryHasOneStoreInAProcess(t *testing.T) {
 	_, err = OpenFile(dir)
 	require.ErrorIs(t, err, ErrLocked)
 	require.NoError(t, second.Close())
+}
+
+func TestAnOpenThatFailsHoldsNoLock(t *testing.T) {
+	t.Parallel()
+	dir, failure := t.TempDir(), errors.New("the disk is broken")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, fileName("orders")+tempExt), nil, 0o600))
+	_, err := openFile(dir, disk{step: func(call, _ string) error {
+		if call == "remove" {
+			return failure
+		}
+		return nil
+	}})
+	require.ErrorIs(t, err, failure)
+	f, err := OpenFile(dir)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
 }
