@@ -15,7 +15,7 @@ import (
 
 // Complete says that nothing remains to be done, where a Resume callback returns it: the stream ends as if the server
 // had ended it, with io.EOF, and nothing more is sent (invariant 14).
-var Complete = errors.New("stream: nothing remains to be done") //nolint:errname,staticcheck // not a failure, like io.EOF
+var Complete = errors.New("stream: nothing remains to be done") //nolint:errname,gochecknoglobals,staticcheck // not a failure, like io.EOF
 
 // ErrPositionLost says that the server no longer has what comes after the position, where a Resume callback returns or
 // wraps it: the Lost callback is asked.

@@ -1,0 +1,58 @@
+# The commands of this project. `make help` lists them.
+
+GOLANGCI_LINT_VERSION := v2.12.2
+BENCHSTAT_VERSION     := v0.0.0-20260908200009-22c9c6c9d4da
+GOBIN                 := $(CURDIR)/bin
+GOLANGCI_LINT         := $(GOBIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+BENCHSTAT             := $(GOBIN)/benchstat
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: test
+test: ## run the tests
+	go test ./...
+
+.PHONY: race
+race: ## run the tests with the race detector, in random order
+	go test -race -shuffle=on ./...
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## run the linters
+	$(GOLANGCI_LINT) config verify
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: example
+example: ## run the example, and again with a client that is killed half-way
+	go run ./examples/streaming
+	go run ./examples/streaming -restart
+
+.PHONY: check
+check: race lint example ## everything that has to pass before a commit
+
+.PHONY: bench
+bench: $(BENCHSTAT) ## measure the cost of messages beside bare gRPC
+	go test -run '^$$' -bench . -benchmem -count 10 ./bench | tee $(GOBIN)/bench.txt
+	$(BENCHSTAT) -col /client $(GOBIN)/bench.txt
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for half a minute
+	@go list ./... | while read -r pkg; do \
+		go test -list '^Fuzz' $$pkg | grep '^Fuzz' | while read -r target; do \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime 30s $$pkg || exit 1; \
+		done || exit 1; \
+	done
+
+.PHONY: generate
+generate: ## make the generated code again
+	go generate ./...
+
+$(GOLANGCI_LINT):
+	GOBIN=$(GOBIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv $(GOBIN)/golangci-lint $@
+
+$(BENCHSTAT):
+	GOBIN=$(GOBIN) go install golang.org/x/perf/cmd/benchstat@$(BENCHSTAT_VERSION)
