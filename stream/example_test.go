@@ -1,0 +1,115 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/testnet"
+	"github.com/streamsafe/streamsafe/stream"
+)
+
+// download receives a feed until its end, through a network that breaks.
+func download(ctx context.Context, client testpb.TestServiceClient) (total int, err error) {
+	// README: begin
+	s, err := stream.Resilient(ctx, client.FullDuplexCall, stream.Callbacks[request, response]{
+		// Where to go on: runs first on every attempt.
+		Resume: func(_ context.Context, r *stream.Resumption[request, response]) error {
+			return r.Send(resumeFrom(r.Position()))
+		},
+		// The position that a message takes the stream to.
+		Checkpoint: func(m *response) (checkpoint.Position, bool) {
+			return checkpoint.Position{Seq: number(m)}, number(m) > 0
+		},
+		// The highest of our messages that the server says it has.
+		Acked: func(m *response) (uint64, bool) {
+			return acknowledged(m), acknowledged(m) > 0
+		},
+		// Acknowledgements are not for the application.
+		Control: func(m *response) bool { return number(m) == 0 },
+	}, stream.WithReplay(stream.ReplayLimits{Messages: 1000}), stream.WithIdleTimeout(time.Minute))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = s.Close() }()
+	// README: end
+	if err := s.CloseSend(); err != nil {
+		return 0, err
+	}
+	for {
+		_, err := s.Recv()
+		if errors.Is(err, io.EOF) {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+		total++
+	}
+}
+
+func resumeFrom(p checkpoint.Position) *request { return frame{kind: hello, seq: p.Seq}.request() }
+
+func number(m *response) uint64 {
+	if f := frameOf(m); f.kind == data {
+		return f.seq
+	}
+	return 0
+}
+
+func acknowledged(m *response) uint64 {
+	if f := frameOf(m); f.kind == ack {
+		return f.seq
+	}
+	return 0
+}
+
+func ExampleResilient() {
+	network := testnet.NewMemory()
+	server := grpc.NewServer()
+	testpb.RegisterTestServiceServer(server, &feed{total: 100})
+	listener := network.Listener()
+	go func() { _ = server.Serve(listener) }() // ends with the server
+	conn, err := network.Client()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	network.Arm(testnet.Fault{Kind: testnet.RST, Direction: testnet.ToClient, Message: 42, Where: testnet.Inside})
+
+	total, err := download(context.Background(), testpb.NewTestServiceClient(conn))
+	fmt.Println(total, "messages, error:", err)
+
+	_ = conn.Close()
+	server.Stop()
+	_ = network.Close()
+	// Output: 100 messages, error: <nil>
+}
+
+// The README's code is cut from this file.
+func TestReadmeShowsTheExample(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("example_test.go")
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(source), "// README: begin\n")
+	code, _, found := strings.Cut(rest, "\t// README: end")
+	require.True(t, found, "markers in example_test.go")
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	var lines []string
+	for line := range strings.Lines(code) {
+		lines = append(lines, strings.TrimPrefix(line, "\t"))
+	}
+	want := strings.NewReplacer("request, response", "Request, Response", "*response", "*Response").Replace(strings.Join(lines, ""))
+	require.Contains(t, string(readme), want)
+}
