@@ -80,6 +80,22 @@ func TestArmTakesTheNearestFirst(t *testing.T) {
 	})
 }
 
+func TestArmTakesTheNearestFirstInAMessage(t *testing.T) {
+	t.Parallel()
+	inBoth(t, func(t *testing.T, w *world) {
+		open := w.opener(t)
+		for _, where := range []Where{After, Before, Inside} {
+			w.Arm(Fault{Kind: FIN, Direction: ToClient, Message: 2, Where: where})
+		}
+		assert.Equal(t, []int{1, 1, 2, 5}, talk(t, open, 4, 5))
+		places := make([]Where, 0, 3)
+		for _, c := range w.Cuts() {
+			places = append(places, c.Where)
+		}
+		assert.Equal(t, []Where{Before, Inside, After}, places)
+	})
+}
+
 func TestArmInOrder(t *testing.T) {
 	t.Parallel()
 	inBoth(t, func(t *testing.T, w *world) {
@@ -273,6 +289,35 @@ func TestStats(t *testing.T) {
 	})
 }
 
+// writeSpy is an end that calls a function when it is written to.
+type writeSpy struct {
+	*memoryConn
+	written func()
+}
+
+func (c writeSpy) Write(b []byte) (int, error) {
+	c.written()
+	return c.memoryConn.Write(b)
+}
+
+// Who has received a message finds it counted.
+func TestStatsCountBeforeTheMessageArrives(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		client, clientSide := memoryPair("client", "network")
+		serverSide, _ := memoryPair("network", "server")
+		done := make(chan Traffic, 1)
+		require.True(t, n.join(clientSide, writeSpy{serverSide, func() { done <- n.Stats().ToServer }}))
+		traffic := sampleTraffic(ToServer, 3, messageSize)
+		_, err := client.Write(traffic)
+		require.NoError(t, err)
+		assert.Equal(t, Traffic{Messages: 3, Bytes: int64(len(traffic))}, <-done)
+		n.close()
+		n.running.Wait()
+	})
+}
+
 // Whatever state a connection is in, Close ends it and all goroutines: the bubble and goleak see to that.
 func TestCloseInAnyState(t *testing.T) {
 	t.Parallel()
@@ -342,18 +387,35 @@ func TestServerStartsAgain(t *testing.T) {
 	})
 }
 
-func TestTCPWithoutServer(t *testing.T) {
+func TestTCPResetsWhatItRefuses(t *testing.T) {
 	t.Parallel()
-	p, err := NewTCP("127.0.0.1:1")
-	require.NoError(t, err)
-	c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", p.Addr())
-	if err == nil {
-		_, err = c.Read(make([]byte, 1))
-		require.NoError(t, c.Close())
+	for _, refuse := range []bool{true, false} {
+		p, err := NewTCP("127.0.0.1:1") // nobody listens there
+		require.NoError(t, err)
+		p.Refuse(refuse)
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", p.Addr())
+		if err == nil {
+			_, err = c.Read(make([]byte, 1))
+			require.NoError(t, c.Close())
+		}
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+		assert.Equal(t, 1, p.Stats().Refused)
+		require.NoError(t, p.Close())
 	}
-	require.Error(t, err)
-	assert.Equal(t, 1, p.Stats().Refused)
-	require.NoError(t, p.Close())
+}
+
+func TestJoinAfterClose(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	require.True(t, n.close())
+	client, clientSide := memoryPair("client", "network")
+	serverSide, server := memoryPair("network", "server")
+	require.False(t, n.join(clientSide, serverSide))
+	for _, c := range []*memoryConn{client, server} {
+		_, err := c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+	}
+	assert.Zero(t, n.Stats().Connections)
 }
 
 func TestChaosPlan(t *testing.T) {

@@ -78,7 +78,7 @@ func (s *seen) addData(in []byte, stream uint32, end int) {
 	s.flow[stream] += end - 9
 	s.frames = append(s.frames, data)
 	s.streams = append(s.streams, stream)
-	if flags&1 != 0 {
+	if _, before := s.ended[stream]; flags&1 != 0 && !before {
 		s.ended[stream] = len(s.data[stream])
 	}
 }
@@ -126,24 +126,25 @@ func bytewise(in []byte) [][]byte {
 func TestParserSplitsFramesAtMessages(t *testing.T) {
 	t.Parallel()
 	three := body(body(body(nil, 10), 0), 300)
+	all := body(three, 7)
 	var in []byte
 	in = frame(in, 4, 0, 0, make([]byte, 12))
 	in = frame(in, 1, 4, 1, []byte("headers"))
 	in = frame(in, 0, 0, 1, three[:22]) // message 1, message 2, two bytes of message 3
 	in = frame(in, 0, 0, 1, three[22:100])
-	in = frame(in, 0, 1, 1, three[100:])
+	in = frame(in, 0, 1, 1, all[100:])
 
 	out, marks := feed(t, ToClient, in)
 
 	got := decode(out)
-	assert.Equal(t, [][]byte{three[:15], three[15:20], three[20:22], three[22:100], three[100:]}, got.frames,
+	assert.Equal(t, [][]byte{three[:15], three[15:20], three[20:22], three[22:100], three[100:], all[len(three):]}, got.frames,
 		"each frame has bytes of one message only")
-	assert.Equal(t, map[uint32]int{1: len(three)}, got.ended, "the stream ends with its last frame")
+	assert.Equal(t, map[uint32]int{1: len(all)}, got.ended, "the stream ends with its last frame")
 	numbers := make([]int, 0, len(marks))
 	for _, m := range marks {
 		numbers = append(numbers, m.number)
 	}
-	assert.Equal(t, []int{1, 1, 2, 2, 3, 3}, numbers)
+	assert.Equal(t, []int{1, 1, 2, 2, 3, 3, 4, 4}, numbers)
 	again, marksAgain := feed(t, ToClient, bytewise(in)...)
 	assert.Equal(t, out, again)
 	assert.Equal(t, marks, marksAgain)
@@ -212,6 +213,11 @@ func TestParserForgetsEndedStreams(t *testing.T) {
 	assert.Len(t, p.unfinished, 1, "after trailers")
 	run(frame(nil, frameData, flagEndStream, 5, part[:1]))
 	assert.Empty(t, p.unfinished, "after the last data")
+	for i := range uint32(maxUnfinished + 10) {
+		run(frame(nil, 0, 0, 2*i+1, part))
+	}
+	assert.Len(t, p.unfinished, maxUnfinished)
+	assert.NotContains(t, p.unfinished, uint32(1), "the oldest are forgotten")
 }
 
 // drawTraffic draws frames of several streams that carry messages, with padding and other frames between them.
