@@ -109,9 +109,12 @@ func WithFirstMessageTimeout(d time.Duration) ClientOption {
 	return clientOption(func(o *clientOptions) { o.limits.firstMessage = d })
 }
 
-// WithIdleTimeout limits the wait for a message, of any kind, while Recv waits for it: a dead connection that looks
-// alive is given up after that time. Servers with nothing to say need a heartbeat (invariant 22). Default, and zero or
-// less: no limit.
+// WithIdleTimeout limits the wait for a message, of any kind, while Recv waits for it: an attempt on a dead connection
+// that looks alive is given up after that time. Servers with nothing to say need a heartbeat (invariant 22). Default,
+// and zero or less: no limit.
+//
+// The next attempt is opened on the same connection for as long as grpc takes that to be alive. Only keepalive
+// (grpc.WithKeepaliveParams, 10 s at the least) makes grpc find out.
 func WithIdleTimeout(d time.Duration) ClientOption {
 	return clientOption(func(o *clientOptions) { o.limits.idle = d })
 }
