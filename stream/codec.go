@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"sync"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
@@ -19,22 +21,26 @@ type capture struct {
 
 // keeper is the part of an outbox that a codec talks to.
 type keeper interface {
-	// encoded returns the bytes to send for v, with a reference for the caller, where they are known already.
-	encoded(v any) (mem.BufferSlice, bool)
-	// keep keeps data where v is the message in hand.
-	keep(v any, data mem.BufferSlice)
+	// encoded tells whether v is the message in hand, and returns its bytes, with a reference for the caller, where they
+	// are known already.
+	encoded(v any) (data mem.BufferSlice, inHand bool)
+	// keep keeps data, the bytes of the message in hand.
+	keep(data mem.BufferSlice)
 }
 
 // Marshal encodes v, unless the outbox has its bytes, and lets the outbox keep them.
 func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
-	if data, ok := c.outbox.encoded(v); ok {
-		return data, nil
+	known, inHand := c.outbox.encoded(v)
+	if known != nil {
+		return known, nil
 	}
 	data, err := c.CodecV2.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	c.outbox.keep(v, data)
+	if inHand {
+		c.outbox.keep(data)
+	}
 	return data, nil
 }
 
@@ -98,14 +104,33 @@ type namedCodec struct {
 // Name is what the codec calls itself.
 func (c namedCodec) Name() string { return c.String() }
 
+// copies makes copies of what is kept, in buffers about as large as what they hold, and uses each again when the last
+// reference to it is gone. It is a mem.BufferPool. The zero value is ready.
+type copies struct{ pool sync.Pool }
+
 // retain returns data's bytes for keeping: with a reference of their own where the buffers are about as large as what
 // they hold, else as a copy, so that what is kept is what is counted.
-func retain(data mem.BufferSlice) mem.BufferSlice {
+func (c *copies) retain(data mem.BufferSlice) mem.BufferSlice {
 	for _, b := range data {
 		if bytes := b.ReadOnlyData(); cap(bytes) > 2*len(bytes) {
-			return mem.BufferSlice{mem.SliceBuffer(data.Materialize())}
+			fitting := c.Get(data.Len())
+			data.CopyTo(*fitting)
+			return mem.BufferSlice{mem.NewBuffer(fitting, c)}
 		}
 	}
 	data.Ref()
 	return data
 }
+
+// Get implements mem.BufferPool.
+func (c *copies) Get(length int) *[]byte {
+	if b, ok := c.pool.Get().(*[]byte); ok && length <= cap(*b) && cap(*b) <= 2*length {
+		*b = (*b)[:length]
+		return b
+	}
+	b := make([]byte, length)
+	return &b
+}
+
+// Put implements mem.BufferPool.
+func (c *copies) Put(b *[]byte) { c.pool.Put(b) }

@@ -23,6 +23,8 @@ type outbox[Req, Res any] struct {
 	start    time.Time
 	events   *events
 
+	copies copies // of messages; safe for concurrent use
+
 	mu   sync.Mutex // guards the fields below; never held over I/O, a callback or a timer
 	wake sync.Cond  // on mu; signals every change of what somebody waits for
 
@@ -137,7 +139,7 @@ func (o *outbox[Req, Res]) done(m *Req, t ticket[Req, Res]) error {
 		o.forget(t)
 		return refused(err)
 	}
-	o.keep(m, data)
+	o.keep(data)
 	data.Free()
 	o.mu.Lock()
 	o.settle()
@@ -177,33 +179,33 @@ func (o *outbox[Req, Res]) settle() {
 }
 
 // encoded is called by the codec in the goroutine that sends.
-func (o *outbox[Req, Res]) encoded(v any) (mem.BufferSlice, bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.inHand == nil || o.inHand != v || o.resend == nil {
-		return nil, false
-	}
-	o.inHand = nil
-	data := o.resend
-	data.Ref()
-	return data, true
-}
-
-// keep is called by the codec in the goroutine that sends. It keeps data where v is the message in hand.
-func (o *outbox[Req, Res]) keep(v any, data mem.BufferSlice) {
+func (o *outbox[Req, Res]) encoded(v any) (data mem.BufferSlice, inHand bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.inHand == nil || o.inHand != v {
-		return
+		return nil, false
 	}
+	if o.resend != nil {
+		o.inHand = nil
+		o.resend.Ref()
+	}
+	return o.resend, true
+}
+
+// keep is called by the codec in the goroutine that sends. It keeps data, the bytes of the message in hand.
+func (o *outbox[Req, Res]) keep(data mem.BufferSlice) {
+	retained := o.copies.retain(data) // it may copy: not while mu is held
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.inHand = nil
 	k := o.after(o.number - 1)
 	if k == nil || k.seq != o.number {
-		return // acknowledged, or the stream has ended
+		retained.Free() // acknowledged, or the stream has ended
+		return
 	}
 	o.bytes += data.Len() - k.size
 	k.data.Free()
-	k.data, k.size = retain(data), data.Len()
+	k.data, k.size = retained, data.Len()
 }
 
 // after returns the first kept message whose number is higher than seq, nil where there is none.
