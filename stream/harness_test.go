@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
@@ -208,8 +209,12 @@ func newWorld(t *testing.T, f *feed, opts ...grpc.DialOption) *world {
 	return w
 }
 
-// fastConnect makes grpc's own connection backoff short, so that the stream's counts.
-var fastConnect = grpc.ConnectParams{MinConnectTimeout: time.Second}
+// fastConnect makes grpc's own connection backoff short, so that the stream's counts. Without any, a network that
+// refuses would be asked again and again in no time, and the clock of a bubble would stand still.
+var fastConnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, MaxDelay: 50 * time.Millisecond},
+	MinConnectTimeout: time.Second,
+}
 
 // start starts the server, on a new listener.
 func (w *world) start() {

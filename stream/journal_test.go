@@ -31,7 +31,7 @@ func keepJournal(f *feed) *journal {
 	return j
 }
 
-func (j *journal) begin(s bidi) bidi {
+func (j *journal) begin(s bidi) *writingStream {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e := &entries{journal: j}

@@ -15,7 +15,7 @@ import (
 
 // handshakeFaults are all ways to cut the second connection during the hello and its answer.
 func handshakeFaults() []testnet.Fault {
-	var faults []testnet.Fault
+	faults := make([]testnet.Fault, 0, 2*len(cutPlaces()))
 	for _, direction := range []testnet.Direction{testnet.ToServer, testnet.ToClient} {
 		for _, fault := range cutPlaces() {
 			fault.Direction, fault.Message, fault.Connection = direction, 1, 2
