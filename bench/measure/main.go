@@ -1,0 +1,166 @@
+// Command measure runs the benchmarks of package bench with the clients taking turns, and prints the tables of
+// RESULTS.md.
+//
+//	go run ./bench/measure
+//
+// A run of a workload has many short blocks, one client after the other, and a client's time is the median of its
+// blocks. What is printed is the median over the runs of the ratio to the bare client of the same run.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/streamsafe/streamsafe/bench"
+)
+
+// plan is how much to measure.
+type plan struct {
+	runs, blocks int
+	block        time.Duration // length of a block, about
+	only         string        // part of the name of the workloads to run
+	cuts         int
+}
+
+func main() {
+	var p plan
+	flag.IntVar(&p.runs, "runs", 10, "runs of each workload")
+	flag.IntVar(&p.blocks, "blocks", 9, "blocks of each client in a run")
+	flag.DurationVar(&p.block, "block", 20*time.Millisecond, "length of a block, about")
+	flag.StringVar(&p.only, "only", "", "workloads and sizes with this in their name, Recv/16B say")
+	flag.IntVar(&p.cuts, "cuts", 100, "cuts of each client")
+	flag.Parse()
+	if err := p.run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func (p plan) run(ctx context.Context) error {
+	fmt.Fprintf(os.Stdout, "%s, %d cores, %s\n\n", cpuModel(), runtime.GOMAXPROCS(0), runtime.Version())
+	fmt.Fprintln(os.Stdout, "| | bare ns | checkpoint | replay | idle |\n|---|---|---|---|---|")
+	for _, w := range bench.Workloads() {
+		for _, size := range bench.Sizes() {
+			name := w.Name + "/" + bench.SizeName(size)
+			if !strings.Contains(name, p.only) {
+				continue
+			}
+			row, err := p.measure(ctx, w, size)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			fmt.Fprintf(os.Stdout, "| %s | %s |\n", name, row)
+		}
+	}
+	return nil
+}
+
+// cost is what one message has cost.
+type cost struct{ wall, cpu float64 }
+
+// measure runs one workload and returns its row of the table.
+func (p plan) measure(ctx context.Context, w bench.Workload, size int) (string, error) {
+	runs := make([][]cost, len(bench.Clients())) // by client
+	for range p.runs {
+		costs, err := p.once(ctx, w, size)
+		if err != nil {
+			return "", err
+		}
+		for i, c := range costs {
+			runs[i] = append(runs[i], c)
+		}
+	}
+	return row(runs), nil
+}
+
+// messages returns how many messages make a block.
+func (p plan) messages(w bench.Workload, s *bench.Session) (int, error) {
+	for n := 16; ; n *= 2 {
+		began := time.Now()
+		if err := w.Run(s, n); err != nil {
+			return 0, err
+		}
+		if took := time.Since(began); took >= p.block {
+			return max(1, int(float64(n)*float64(p.block)/float64(took))), nil
+		}
+	}
+}
+
+// once is one run, on new connections. It returns the cost of a message by client.
+func (p plan) once(ctx context.Context, w bench.Workload, size int) ([]cost, error) {
+	server, err := bench.NewServer()
+	if err != nil {
+		return nil, err
+	}
+	defer server.Close()
+	var sessions []*bench.Session
+	defer func() {
+		for _, s := range sessions {
+			s.Close()
+		}
+	}()
+	for _, c := range bench.Clients() {
+		s, err := bench.Open(ctx, server, c, size)
+		if err != nil {
+			return nil, err
+		}
+		sessions = append(sessions, s)
+	}
+	messages, err := p.messages(w, sessions[0])
+	if err != nil {
+		return nil, err
+	}
+	walls := make([][]float64, len(sessions))
+	cpus := make([][]float64, len(sessions))
+	for block := range p.blocks + 1 {
+		for turn := range sessions {
+			i := (block + turn) % len(sessions)
+			began, used := time.Now(), cpuTime()
+			if err := w.Run(sessions[i], messages); err != nil {
+				return nil, err
+			}
+			wall, cpu := time.Since(began), cpuTime()-used
+			if block == 0 {
+				continue // buffers grow
+			}
+			walls[i] = append(walls[i], float64(wall)/float64(messages))
+			cpus[i] = append(cpus[i], float64(cpu)/float64(messages))
+		}
+	}
+	costs := make([]cost, len(sessions))
+	for i := range sessions {
+		costs[i] = cost{wall: median(walls[i]), cpu: median(cpus[i])}
+	}
+	return costs, nil
+}
+
+// row renders the medians over the runs: the bare client's time, and for the others the ratio of time, and of processor
+// time, to it.
+func row(runs [][]cost) string {
+	bare := make([]float64, 0, len(runs[0]))
+	for _, c := range runs[0] {
+		bare = append(bare, c.wall)
+	}
+	cells := make([]string, 0, len(runs))
+	cells = append(cells, fmt.Sprintf("%.0f", median(bare)))
+	for _, costs := range runs[1:] {
+		walls, cpus := make([]float64, 0, len(costs)), make([]float64, 0, len(costs))
+		for run, c := range costs {
+			walls = append(walls, c.wall/runs[0][run].wall)
+			cpus = append(cpus, c.cpu/runs[0][run].cpu)
+		}
+		cells = append(cells, fmt.Sprintf("%.3f (%.3f–%.3f), cpu %.3f", median(walls), slices.Min(walls), slices.Max(walls), median(cpus)))
+	}
+	return strings.Join(cells, " | ")
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
