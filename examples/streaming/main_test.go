@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+)
+
+// beMain makes the test binary the program itself.
+const beMain = "STREAMING_TEST_BE_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(beMain) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// program returns the example as a process that was not started yet.
+func program(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	executable, err := os.Executable()
+	require.NoError(t, err)
+	command := exec.CommandContext(t.Context(), executable, args...)
+	command.Env = append(os.Environ(), beMain+"=1", "GORACE=atexit_sleep_ms=0") // the race detector waits at the end
+	return command
+}
+
+// outcome is what a run printed and ended with.
+type outcome struct {
+	status         int
+	stdout, stderr string
+}
+
+func runProgram(t *testing.T, args ...string) outcome {
+	t.Helper()
+	command := program(t, args...)
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	return outcome{statusOf(t, command.Run()), stdout.String(), stderr.String()}
+}
+
+func statusOf(t *testing.T, err error) int {
+	t.Helper()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.ExitCode()
+	}
+	require.NoError(t, err)
+	return 0
+}
+
+// result is the last line of a run.
+type result struct{ lines, cuts, resumes, lost, duplicated, reordered int }
+
+var lastLine = regexp.MustCompile(
+	`(?:^|\n)lines=(\d+) cuts=(\d+) resumes=(\d+) lost=(\d+) duplicated=(\d+) reordered=(\d+) elapsed=[0-9.]+m?s\n$`)
+
+func (o outcome) result(t *testing.T) result {
+	t.Helper()
+	found := lastLine.FindStringSubmatch(o.stdout)
+	require.NotNil(t, found, "the last line is the result:\n%s%s", o.stdout, o.stderr)
+	var numbers [6]int
+	for i := range numbers {
+		var err error
+		numbers[i], err = strconv.Atoi(found[i+1])
+		require.NoError(t, err)
+	}
+	return result{numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]}
+}
+
+// inputOf writes a text of so many lines, each with the word and a few more.
+func inputOf(t *testing.T, count int, word string) string {
+	t.Helper()
+	var text strings.Builder
+	for i := range count {
+		fmt.Fprintf(&text, "%s%s\n", strings.Repeat(word+" ", i%7), strings.Repeat("x", i%50))
+	}
+	path := filepath.Join(t.TempDir(), "input")
+	require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o600))
+	return path
+}
+
+func TestJob(t *testing.T) {
+	t.Parallel()
+	for seed := 1; seed <= 3; seed++ {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("seed %d, restart %v", seed, restart), func(t *testing.T) {
+				t.Parallel()
+				got := runProgram(t, "-input", inputOf(t, 1000, "word"), "-cuts", "6", "-seed", strconv.Itoa(seed),
+					fmt.Sprintf("-restart=%v", restart))
+				require.Zero(t, got.status, got.stderr)
+				assert.Empty(t, got.stderr)
+				r := got.result(t)
+				assert.Positive(t, r.resumes)
+				r.resumes = 0
+				assert.Equal(t, result{lines: 1000, cuts: 6}, r)
+				assert.Equal(t, restart, strings.Contains(got.stdout, "was killed"))
+			})
+		}
+	}
+}
+
+// However short the input is, every cut happens, and none is too many.
+func TestShortInputs(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		text        string
+		lines, cuts int
+	}{
+		{"no line end", 1, 0},
+		{"\n", 1, 3},
+		{"one\r\n\r\ntwo words\n", 3, 8},
+		{"not UTF-8 \xff\xfe\x00\n" + strings.Repeat("long ", maxLine/5) + "\nlast", 3, 2},
+	} {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d lines, %d cuts, restart %v", test.lines, test.cuts, restart), func(t *testing.T) {
+				t.Parallel()
+				path := filepath.Join(t.TempDir(), "input")
+				require.NoError(t, os.WriteFile(path, []byte(test.text), 0o600))
+				got := runProgram(t, "-input", path, "-cuts", strconv.Itoa(test.cuts), fmt.Sprintf("-restart=%v", restart))
+				require.Zero(t, got.status, got.stderr)
+				r := got.result(t)
+				r.resumes = 0
+				assert.Equal(t, result{lines: test.lines, cuts: test.cuts}, r)
+			})
+		}
+	}
+}
+
+// What is wrong shows in the last line and the status: the input changes while the client is dead, so the answers of
+// the first half are not those of the text that they are compared with.
+func TestWrongAnswers(t *testing.T) {
+	t.Parallel()
+	input, other := inputOf(t, 1000, "before"), inputOf(t, 1000, "after it")
+	command := program(t, "-input", input, "-cuts", "1", "-restart")
+	var stdout, stderr strings.Builder
+	command.Stderr = &stderr
+	pipe, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	reader := bufio.NewReader(io.TeeReader(pipe, &stdout))
+	for line := ""; !strings.Contains(line, "was killed"); {
+		line, err = reader.ReadString('\n')
+		require.NoError(t, err)
+	}
+	require.NoError(t, os.Rename(other, input))
+	_, err = io.Copy(io.Discard, reader)
+	require.NoError(t, err)
+	status := statusOf(t, command.Wait())
+	assert.Equal(t, 1, status)
+	assert.Contains(t, stderr.String(), "of the journal is wrong")
+	r := outcome{status, stdout.String(), stderr.String()}.result(t)
+	assert.Positive(t, r.lost)
+}
+
+func TestFailedJob(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "store")
+	require.NoError(t, os.Mkdir(store+".answers", 0o700)) // in the way of the journal
+	got := runProgram(t, "-input", inputOf(t, 5, "word"), "-cuts", "0", "-store", store)
+	assert.Equal(t, 1, got.status)
+	assert.Contains(t, got.stderr, "is a directory")
+}
+
+// A job leaves its answers beside the store, and a second one with the same store begins anew.
+func TestStore(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "store")
+	for _, lines := range []int{30, 20} {
+		input := inputOf(t, lines, "word")
+		got := runProgram(t, "-input", input, "-cuts", "1", "-store", store)
+		require.Zero(t, got.status, got.stderr)
+		want, err := compute(input)
+		require.NoError(t, err)
+		answers, err := os.ReadFile(store + ".answers")
+		require.NoError(t, err)
+		assert.Equal(t, strings.Join(want, ""), string(answers))
+	}
+}
+
+func TestCannotBegin(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name string, text []byte) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, text, 0o600))
+		return path
+	}
+	good := write("good", []byte("a line\n"))
+	used := filepath.Join(dir, "used")
+	store, err := checkpoint.OpenFile(used)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"unknown flag":     {[]string{"-nonsense"}, "flag provided but not defined: -nonsense"},
+		"bad number":       {[]string{"-cuts", "many"}, `invalid value "many"`},
+		"negative number":  {[]string{"-cuts", "-1"}, "-cuts -1 is less than zero"},
+		"argument":         {[]string{good}, "unexpected argument"},
+		"missing input":    {[]string{"-input", filepath.Join(dir, "none")}, "no such file"},
+		"empty input":      {[]string{"-input", write("empty", nil)}, "is empty"},
+		"directory":        {[]string{"-input", dir}, "is not a regular file"},
+		"long line":        {[]string{"-input", write("long", append([]byte("a\n"), make([]byte, maxLine+1)...))}, "line 2 is longer"},
+		"longer line":      {[]string{"-input", write("longer", make([]byte, maxLine+9))}, "line 1 is longer"},
+		"store in use":     {[]string{"-input", good, "-store", used}, "directory in use"},
+		"in use, restart":  {[]string{"-input", good, "-store", used, "-restart"}, "directory in use"},
+		"store is no dir":  {[]string{"-input", good, "-store", good}, "not a directory"},
+		"store's parent":   {[]string{"-input", good, "-store", filepath.Join(dir, "a", "b")}, "no such file"},
+		"no default input": {nil, "use -input"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			command := program(t, test.args...)
+			command.Env = append(command.Env, "PATH=")
+			var stdout, stderr bytes.Buffer
+			command.Stdout, command.Stderr = &stdout, &stderr
+			assert.Equal(t, 2, statusOf(t, command.Run()))
+			assert.Empty(t, stdout.String())
+			assert.Contains(t, stderr.String(), test.want)
+			assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "one line: %s", stderr.String())
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	got := runProgram(t, "-h")
+	assert.Zero(t, got.status)
+	assert.Contains(t, got.stdout, "-cuts")
+}
