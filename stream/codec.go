@@ -24,8 +24,8 @@ type keeper interface {
 	// encoded tells whether v is the message in hand, and returns its bytes, with a reference for the caller, where they
 	// are known already.
 	encoded(v any) (data mem.BufferSlice, inHand bool)
-	// keep keeps data, the bytes of the message in hand.
-	keep(data mem.BufferSlice)
+	// keep keeps the bytes of the message in hand. It takes data over and returns what to send in its place.
+	keep(data mem.BufferSlice) mem.BufferSlice
 }
 
 // Marshal encodes v, unless the outbox has its bytes, and lets the outbox keep them.
@@ -39,7 +39,7 @@ func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
 		return nil, err
 	}
 	if inHand {
-		c.outbox.keep(data)
+		data = c.outbox.keep(data)
 	}
 	return data, nil
 }
@@ -108,17 +108,17 @@ func (c namedCodec) Name() string { return c.String() }
 // reference to it is gone. It is a mem.BufferPool. The zero value is ready.
 type copies struct{ pool sync.Pool }
 
-// retain returns data's bytes for keeping: with a reference of their own where the buffers are about as large as what
-// they hold, else as a copy, so that what is kept is what is counted.
-func (c *copies) retain(data mem.BufferSlice) mem.BufferSlice {
+// fit returns data in buffers about as large as what they hold, so that what is kept is what is counted. It takes data
+// over: where that is copied, its large buffers are free at once, and soon used again.
+func (c *copies) fit(data mem.BufferSlice) mem.BufferSlice {
 	for _, b := range data {
 		if bytes := b.ReadOnlyData(); cap(bytes) > 2*len(bytes) {
 			fitting := c.Get(data.Len())
 			data.CopyTo(*fitting)
+			data.Free()
 			return mem.BufferSlice{mem.NewBuffer(fitting, c)}
 		}
 	}
-	data.Ref()
 	return data
 }
 

@@ -139,8 +139,7 @@ func (o *outbox[Req, Res]) done(m *Req, t ticket[Req, Res]) error {
 		o.forget(t)
 		return refused(err)
 	}
-	o.keep(data)
-	data.Free()
+	o.keep(data).Free()
 	o.mu.Lock()
 	o.settle()
 	o.mu.Unlock()
@@ -192,20 +191,21 @@ func (o *outbox[Req, Res]) encoded(v any) (data mem.BufferSlice, inHand bool) {
 	return o.resend, true
 }
 
-// keep is called by the codec in the goroutine that sends. It keeps data, the bytes of the message in hand.
-func (o *outbox[Req, Res]) keep(data mem.BufferSlice) {
-	retained := o.copies.retain(data) // it may copy: not while mu is held
+// keep is called by the codec in the goroutine that sends. It keeps data, the bytes of the message in hand: it takes
+// them over, and returns what to send in their place.
+func (o *outbox[Req, Res]) keep(data mem.BufferSlice) mem.BufferSlice {
+	data = o.copies.fit(data) // it may copy: not while mu is held
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.inHand = nil
-	k := o.after(o.number - 1)
-	if k == nil || k.seq != o.number {
-		retained.Free() // acknowledged, or the stream has ended
-		return
+	if k := o.after(o.number - 1); k != nil && k.seq == o.number { // else acknowledged, or the stream has ended
+		data.Ref()
+		k.data.Free()
+		size := data.Len()
+		o.bytes += size - k.size
+		k.data, k.size = data, size
 	}
-	o.bytes += data.Len() - k.size
-	k.data.Free()
-	k.data, k.size = retained, data.Len()
+	return data
 }
 
 // after returns the first kept message whose number is higher than seq, nil where there is none.

@@ -2,7 +2,7 @@ package stream
 
 // queue is a first-in, first-out queue on a ring that grows and keeps its storage. The zero value is empty.
 type queue[T any] struct {
-	ring []T
+	ring []T // its length is a power of two
 	head int
 	size int
 }
@@ -13,12 +13,15 @@ func (q *queue[T]) push(v T) {
 	if q.size == len(q.ring) {
 		q.grow()
 	}
-	q.ring[(q.head+q.size)%len(q.ring)] = v
+	q.ring[q.index(q.size)] = v
 	q.size++
 }
 
 // at returns the i-th element, from 0. It may be changed in place until the next push.
-func (q *queue[T]) at(i int) *T { return &q.ring[(q.head+i)%len(q.ring)] }
+func (q *queue[T]) at(i int) *T { return &q.ring[q.index(i)] }
+
+// index returns where the i-th element is in the ring.
+func (q *queue[T]) index(i int) int { return (q.head + i) & (len(q.ring) - 1) }
 
 func (q *queue[T]) front() *T { return q.at(0) }
 
@@ -28,7 +31,7 @@ func (q *queue[T]) popFront() T {
 	var zero T
 	v := q.ring[q.head]
 	q.ring[q.head] = zero
-	q.head = (q.head + 1) % len(q.ring)
+	q.head = q.index(1)
 	q.size--
 	return v
 }
