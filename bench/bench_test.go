@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -13,6 +14,22 @@ import (
 func BenchmarkRecv(b *testing.B)     { compare(b, (*Session).Recv) }
 func BenchmarkSend(b *testing.B)     { compare(b, (*Session).Send) }
 func BenchmarkPingPong(b *testing.B) { compare(b, (*Session).PingPong) }
+
+// BenchmarkReconnect is the time from a cut to the next message, most of which is the backoff. Beside it stands what is
+// left without the backoff.
+func BenchmarkReconnect(b *testing.B) {
+	for _, c := range []Client{Bare, Checkpoint} {
+		b.Run("client="+string(c), func(b *testing.B) {
+			outages, err := Reconnect(b.Context(), c, b.N, 1)
+			require.NoError(b, err)
+			var rest time.Duration
+			for _, o := range outages {
+				rest += o.Time - o.Delay
+			}
+			b.ReportMetric(float64(rest)/float64(b.N), "ns-without-backoff/op")
+		})
+	}
+}
 
 // compare runs a workload with all sizes and clients.
 func compare(b *testing.B, run func(*Session, int) error) {
