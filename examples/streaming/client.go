@@ -74,6 +74,7 @@ func (c *client) run(ctx context.Context) (err error) {
 // exchange opens the stream, sends in one goroutine and receives in another.
 func (c *client) exchange(ctx context.Context, conn *grpc.ClientConn, answers *journal) error {
 	changes := make(changes, 1)
+	both, ctx := errgroup.WithContext(ctx) // the first of the two that fails ends the stream for both
 	s, err := stream.Resilient(ctx, countpb.NewCounterClient(conn).Count, c.callbacks(),
 		// What was sent is kept until it is answered, and sent again after a break.
 		stream.WithReplay(stream.ReplayLimits{Messages: window}),
@@ -92,7 +93,6 @@ func (c *client) exchange(ctx context.Context, conn *grpc.ClientConn, answers *j
 		return err
 	}
 	stop := c.startReports(s, changes)
-	var both errgroup.Group
 	both.Go(func() error { return c.send(s) })                  // ends with the input or the stream; Wait waits
 	both.Go(func() error { return c.receive(ctx, s, answers) }) // ends with the stream; Wait waits
 	err = both.Wait()
@@ -151,7 +151,6 @@ func (c *client) send(s *clientStream) error {
 	number := uint64(0)
 	for text, err := range lines(c.input) {
 		if err != nil {
-			_ = s.Close() // or receive would wait for the rest
 			return err
 		}
 		if number++; number < first {
@@ -181,13 +180,11 @@ func (c *client) receive(ctx context.Context, s *clientStream, answers *journal)
 		if !ended {
 			number = m.GetAnswer().GetNumber()
 			if err := answers.append(m.GetAnswer()); err != nil {
-				_ = s.Close() // or send would wait for acknowledgements
 				return err
 			}
 		}
 		if ended || number%commitEvery == 0 {
 			if err := c.commit(ctx, s, answers, number); err != nil {
-				_ = s.Close()
 				return err
 			}
 		}
