@@ -58,28 +58,31 @@ func every(check func() (time.Duration, *limitError), fire func(error)) (stop fu
 	}
 }
 
-// overdue returns the time that is left until a Recv has waited too long, zero where it may wait for ever, or the error
-// where it has. Only the time that
-// somebody waits in Recv counts: a slow application is not a dead server.
+// overdue returns the time after which to look again, zero where Recv may wait for ever, or the error where it has
+// waited too long. Only the time that somebody waits in Recv counts: a slow application is not a dead server.
 func (b *inbox[Req, Res]) overdue(l limits) (time.Duration, *limitError) {
 	now := time.Since(b.start)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	limit, what := l.idle, "no message"
+	again := limit // a message may come meanwhile, and the idle limit count from it
 	if b.fresh && l.firstMessage > 0 {
 		limit, what = l.firstMessage, "no first message"
+		if again <= 0 {
+			again = limit
+		}
 	}
-	if limit == 0 {
+	if limit <= 0 {
 		return 0, nil // the first message came, and later ones have no limit
 	}
 	if !b.busy {
-		return limit, nil
+		return min(limit, again), nil
 	}
 	left := limit - (now - max(b.since, b.openedAt, b.lastMessage))
 	if left <= 0 {
 		return 0, &limitError{what: what, limit: limit}
 	}
-	return left, nil
+	return min(left, again), nil
 }
 
 // overdue returns the time that is left until a Send has waited too long, or the error where it has.
