@@ -25,6 +25,7 @@ type inbox[Req, Res any] struct {
 	wake sync.Cond  // on mu; signals every change of what somebody waits for
 
 	attempt *attempt[Req, Res] // messages come from it; nil while there is none
+	refused *attempt[Req, Res] // one that brought what must not be taken in: nothing more is taken from it
 	busy    bool               // somebody is in RecvMsg of attempt, or hands over what it returned
 	since   time.Duration      // when the last Recv began, after start; kept where timed is set
 	leaving bool               // the stream's context is done: do not wait for what is on its way
@@ -101,7 +102,7 @@ func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
 			continue
 		case b.ended != nil:
 			return nil, nil, b.ended
-		case b.attempt != nil && !b.busy:
+		case b.attempt != nil && b.attempt != b.refused && !b.busy:
 			b.busy, b.since = true, now
 			return nil, b.attempt, nil
 		}
@@ -116,10 +117,14 @@ func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in arrival[Res], queue b
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.busy, b.fresh, b.lastMessage = false, false, now
+	b.wake.Broadcast() // detach may be waiting
 	b.received++
+	if a == b.refused {
+		return false
+	}
 	if l := b.admit(&in); l != nil {
 		a.fail(l)
-		b.wake.Broadcast()
+		b.refused = a
 		return false
 	}
 	if in.m == nil && !in.hasPos {
@@ -131,6 +136,14 @@ func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in arrival[Res], queue b
 	b.ready.push(in)
 	b.wake.Broadcast()
 	return false
+}
+
+// refuse ends a RecvMsg whose message is not taken in, nor is what comes after it on a.
+func (b *inbox[Req, Res]) refuse(a *attempt[Req, Res]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.busy, b.refused = false, a
+	b.wake.Broadcast()
 }
 
 // failed ends a RecvMsg that returned no message.

@@ -1,0 +1,180 @@
+package stream_test
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/streamsafe/streamsafe/internal/testnet"
+	"github.com/streamsafe/streamsafe/stream"
+)
+
+// greet is the server's side of the handshake, by a server that has stored up to last.
+func greet(s bidi, last uint64) error {
+	if _, err := s.Recv(); err != nil {
+		return err
+	}
+	return s.Send(frame{kind: hello, seq: last}.response())
+}
+
+// countToEnd receives until the client's half-close and returns how many messages came.
+func countToEnd(s bidi) (n int, err error) {
+	for {
+		if _, err := s.Recv(); errors.Is(err, io.EOF) {
+			return n, nil
+		} else if err != nil {
+			return n, err
+		}
+		n++
+	}
+}
+
+// Invariant 15: the half-close is repeated until the stream has ended.
+func TestHalfCloseIsRepeated(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &feed{}
+		var counts []int // of the messages before each half-close; handlers come one after the other
+		f.handler = func(s bidi) error {
+			if err := greet(s, 0); err != nil {
+				return err
+			}
+			n, err := countToEnd(s)
+			if err != nil {
+				return err
+			}
+			if counts = append(counts, n); len(counts) < 4 {
+				return status.Error(codes.Unavailable, "the status is lost")
+			}
+			return nil
+		}
+		s := newWorld(t, f).mustOpen(withReplay())
+		_, sendErr, recvErr := exchange(s, 3)
+		require.NoError(t, sendErr)
+		require.ErrorIs(t, recvErr, io.EOF)
+		require.Equal(t, []int{3, 3, 3, 3}, counts, "messages before the half-close, by attempt")
+	})
+}
+
+func TestCloseSendWhileDetached(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, &feed{total: 3})
+		s := w.mustOpen(withReplay())
+		got := make(chan error, 1)
+		go func() { got <- drain(s) }() // ends with the stream; a line below waits for it
+		require.NoError(t, s.Send(frame{kind: data, seq: 1}.request()))
+		synctest.Wait()
+		w.Refuse(true)
+		w.Cut(testnet.RST)
+		synctest.Wait()
+		require.Equal(t, stream.Detached, s.State())
+		require.NoError(t, s.CloseSend(), "while detached")
+		require.NoError(t, s.CloseSend(), "the second time")
+		time.Sleep(time.Minute)
+		require.NotEqual(t, stream.Closed, s.State(), "the stream waits for the server")
+		w.Refuse(false)
+		require.ErrorIs(t, <-got, io.EOF)
+		require.Equal(t, upTo(1), w.feed.stored)
+	})
+}
+
+// drain receives until the end and returns how the stream ended.
+func drain(s *client) error {
+	for {
+		if _, err := s.Recv(); err != nil {
+			return err
+		}
+	}
+}
+
+func TestSendAfterCloseSend(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, &feed{total: 3})
+		s := w.mustOpen(withReplay())
+		require.NoError(t, s.CloseSend())
+		err := s.Send(frame{kind: data, seq: 1}.request())
+		requireReason(t, err, stream.ReasonMessage, "Send after CloseSend")
+		require.NoError(t, s.CloseSend(), "the second time")
+		require.ErrorIs(t, drain(s), io.EOF, "the refused Send breaks nothing")
+		require.Equal(t, uint64(1), s.Stats().Attempts)
+		require.Empty(t, w.feed.seen, "messages of the client that the server saw")
+		require.NoError(t, s.CloseSend(), "after the end")
+	})
+}
+
+// requireReason requires an error of this package with the reason.
+func requireReason(t *testing.T, err error, reason stream.Reason, about string) {
+	t.Helper()
+	var e *stream.Error
+	require.ErrorAs(t, err, &e, about)
+	require.Equal(t, reason.String(), e.Reason.String(), about)
+}
+
+// CloseSend during a replay: the half-close comes after what is sent again.
+func TestCloseSendDuringReplay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 20
+		f := &feed{size: 64 << 10}
+		first := true
+		f.handler = func(s bidi) error {
+			if first {
+				first = false
+				return swallow(s, n)
+			}
+			if err := greet(s, 0); err != nil {
+				return err
+			}
+			time.Sleep(time.Minute) // flow control holds the replay up meanwhile
+			count, err := countToEnd(s)
+			if err == nil && count != n {
+				err = status.Errorf(codes.DataLoss, "%d messages before the half-close", count)
+			}
+			return err
+		}
+		s := newWorld(t, f).mustOpen(withReplay())
+		for seq := uint64(1); seq <= n; seq++ {
+			require.NoError(t, s.Send(frame{kind: data, seq: seq, size: 64 << 10}.request()))
+		}
+		end := make(chan error, 1)
+		go func() { end <- drain(s) }() // ends with the stream; a line below waits for it
+		time.Sleep(30 * time.Second)
+		require.Equal(t, stream.Attached, s.State(), "in the middle of the replay")
+		require.Less(t, s.Stats().Replayed, uint64(n), "in the middle of the replay")
+		require.NoError(t, s.CloseSend())
+		require.ErrorIs(t, <-end, io.EOF)
+	})
+}
+
+// The connection breaks while CloseSend runs, at any moment of it.
+func TestCloseSendRacingWithBreak(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &feed{}
+		w := newWorld(t, f)
+		for range 300 {
+			f.mu.Lock()
+			f.stored = nil
+			f.mu.Unlock()
+			s := w.mustOpen(withReplay())
+			for seq := range uint64(3) {
+				require.NoError(t, s.Send(frame{kind: data, seq: seq + 1}.request()))
+			}
+			var breaks sync.WaitGroup
+			breaks.Go(func() { w.Cut(testnet.RST) })
+			require.NoError(t, s.CloseSend())
+			require.ErrorIs(t, drain(s), io.EOF)
+			require.Equal(t, uint64(3), f.last(), "messages the server has")
+			breaks.Wait()
+		}
+	})
+}
