@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -47,10 +48,10 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 			s.outbox.forget(t)
 			t.attempt.fail(&loss{op: "send", err: err, ours: true}) // grpc has aborted it
 			return s.refusal(refused(err))
-		case s.options.replay:
+		case s.options.replay && errors.Is(err, io.EOF):
 			s.outbox.abandon(t.attempt)
 			return s.refusal(s.outbox.done(m, t))
-		default: // the transport never had m: it goes on the next attempt
+		default: // the transport never had m: it goes on the next attempt, which tells whether m is to be sent at all
 			s.outbox.abandon(t.attempt)
 			s.outbox.forget(t)
 		}
@@ -104,7 +105,7 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 	if acked := s.callbacks.Acked; acked != nil {
 		if seq, ok := acked(m); ok && !s.outbox.acknowledge(seq) {
 			a.fail(s.ackTooHigh("recv", seq))
-			s.inbox.failed()
+			s.inbox.refuse(a)
 			return false
 		}
 	}
