@@ -30,7 +30,7 @@ func (j *job) runProcesses(ctx context.Context, address string, s *saboteur, p *
 	}
 	select {
 	case err := <-first.ended:
-		return fmt.Errorf("the client process ended before it could be killed: %w", err)
+		return errors.Join(errors.New("the client process ended before it could be killed"), err)
 	case <-s.halfway:
 	}
 	if err := first.command.Process.Kill(); err != nil { // SIGKILL, and at once
@@ -91,7 +91,7 @@ func readReports(from io.Reader, p *progress) {
 	}
 }
 
-// runChild is the client process. It ends with its parent: then nobody reads the reports, and to write one is fatal.
+// runChild is the client process. It ends with its parent: then nobody reads the reports.
 func runChild(ctx context.Context, address string, stdout, stderr io.Writer) int {
 	if err := child(ctx, address, stdout); err != nil {
 		_, _ = fmt.Fprintln(stderr, "streaming: client process:", err)
@@ -110,7 +110,13 @@ func child(ctx context.Context, address string, stdout io.Writer) error {
 		return err
 	}
 	j := &job{input: os.Getenv(inputVariable), lines: lines, store: store, journal: os.Getenv(journalVariable)}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	encoder := json.NewEncoder(stdout)
-	err = j.client(address, func(r report) { _ = encoder.Encode(r) }).run(ctx)
+	err = j.client(address, func(r report) {
+		if encoder.Encode(r) != nil {
+			cancel()
+		}
+	}).run(ctx)
 	return errors.Join(err, store.Close())
 }
