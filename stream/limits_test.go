@@ -91,7 +91,7 @@ func TestASlowApplicationDoesNotTripTheIdleTimeout(t *testing.T) {
 		}
 		require.Equal(t, uint64(1), s.Stats().Attempts, "no attempt was given up")
 		began := time.Now()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute + 1500*time.Millisecond)
 		go func() { _, _ = s.Recv() }() // ends with the stream
 		time.Sleep(4 * time.Second)
 		require.Zero(t, s.Stats().Outages, "waited for 4 s, after %v", time.Since(began))

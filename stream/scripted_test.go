@@ -80,7 +80,7 @@ func lasts(d time.Duration, err error, frames ...frame) func(bidi) error {
 
 // numbered returns data frames with these sequence numbers.
 func numbered(seqs ...uint64) []frame {
-	var frames []frame
+	frames := make([]frame, 0, len(seqs))
 	for _, seq := range seqs {
 		frames = append(frames, frame{kind: data, seq: seq})
 	}
@@ -140,14 +140,13 @@ func mustReceive(t *testing.T, s *client, want ...uint64) {
 	}
 }
 
-// wantEnd sees that err is the end of a stream for a reason, with a code, and returns it.
-func wantEnd(t *testing.T, err error, reason stream.Reason, code codes.Code, what string) *stream.Error {
+// wantEnd sees that err is the end of a stream for a reason, with a code.
+func wantEnd(t *testing.T, err error, reason stream.Reason, code codes.Code, what string) {
 	t.Helper()
 	var e *stream.Error
 	require.ErrorAs(t, err, &e, what)
 	require.Equal(t, reason.String(), e.Reason.String(), "%s: the reason of %v", what, err)
 	require.Equal(t, code.String(), status.Code(err).String(), "%s: the code of %v", what, err)
-	return e
 }
 
 // note is what a diary has of one event.
@@ -234,7 +233,7 @@ func (d *diary) OnClosed(i stream.Info, cause error) {
 func (d *diary) names() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var names []string
+	names := make([]string, 0, len(d.notes))
 	for _, e := range d.notes {
 		names = append(names, e.name)
 	}
@@ -256,8 +255,9 @@ func (d *diary) of(name string) []note {
 
 // delays returns the delays before reconnects, in order.
 func (d *diary) delays() []time.Duration {
-	var delays []time.Duration
-	for _, e := range d.of("scheduled") {
+	scheduled := d.of("scheduled")
+	delays := make([]time.Duration, 0, len(scheduled))
+	for _, e := range scheduled {
 		delays = append(delays, e.delay)
 	}
 	return delays
