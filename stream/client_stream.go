@@ -101,7 +101,6 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 // take accounts for m, which a has received. It reports whether m is the application's, now; with queue it is put where
 // Recv finds it.
 func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) bool {
-	in := arrival[Res]{m: m}
 	if acked := s.callbacks.Acked; acked != nil {
 		if seq, ok := acked(m); ok && !s.outbox.acknowledge(seq) {
 			a.fail(s.ackTooHigh("recv", seq))
@@ -109,17 +108,19 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 			return false
 		}
 	}
+	var in arrival[Res]
 	if at := s.callbacks.Checkpoint; at != nil {
-		in.position, in.hasPos = at(m)
-		in.hasPos = in.hasPos && !in.position.IsZero()
+		position, ok := at(m)
+		in.position, in.hasPos = position, ok && !position.IsZero()
 	}
+	in.m = m
 	if control := s.callbacks.Control; control != nil {
 		in.control = control(m)
 	}
 	if a.codec != nil {
 		in.size = a.codec.received
 	}
-	return s.inbox.arrived(a, in, queue)
+	return s.inbox.arrived(a, &in, queue)
 }
 
 // SendMsg is Send for a message of type *Req.

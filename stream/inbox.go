@@ -96,7 +96,8 @@ func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
 		case b.abrupt:
 			return nil, nil, b.ended
 		case b.ready.len() > 0:
-			if m := b.handOver(b.ready.popFront()); m != nil {
+			in := b.ready.popFront()
+			if m := b.handOver(&in); m != nil {
 				return m, nil, nil
 			}
 			continue
@@ -112,7 +113,7 @@ func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
 
 // arrived takes in what RecvMsg of a returned. Where it reports true, m is the application's: the caller hands it over.
 // A caller that is not the application says queue, and m waits in ready.
-func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in arrival[Res], queue bool) bool {
+func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in *arrival[Res], queue bool) bool {
 	now := time.Since(b.start)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -122,7 +123,7 @@ func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in arrival[Res], queue b
 	if a == b.refused {
 		return false
 	}
-	if l := b.admit(&in); l != nil {
+	if l := b.admit(in); l != nil {
 		a.fail(l)
 		b.refused = a
 		return false
@@ -133,7 +134,7 @@ func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in arrival[Res], queue b
 	if !queue && b.ready.len() == 0 {
 		return b.handOver(in) != nil
 	}
-	b.ready.push(in)
+	b.ready.push(*in)
 	b.wake.Broadcast()
 	return false
 }
@@ -182,7 +183,7 @@ func (b *inbox[Req, Res]) admit(in *arrival[Res]) *loss {
 
 // checkOrder compares a position with the one before. It empties in where its message has come before.
 func (b *inbox[Req, Res]) checkOrder(in *arrival[Res]) *loss {
-	have, got := b.resumePoint, in.position
+	have, got := &b.resumePoint, &in.position
 	switch {
 	case have.IsZero():
 		return nil
@@ -263,7 +264,7 @@ func (b *inbox[Req, Res]) dropHeld() {
 }
 
 // handOver moves the positions past in, and only now (invariant 2), and returns its message.
-func (b *inbox[Req, Res]) handOver(in arrival[Res]) *Res {
+func (b *inbox[Req, Res]) handOver(in *arrival[Res]) *Res {
 	if in.hasPos {
 		b.delivered = in.position
 		if in.m == nil && !b.handedOver && !b.manual { // nothing before it is still in the application's hands

@@ -31,7 +31,7 @@ func (b *inbox[Req, Res]) moveTo(p checkpoint.Position) {
 		b.ready.push(in)
 		return
 	}
-	b.handOver(in)
+	b.handOver(&in)
 }
 
 // anchor takes in where the server said that the attempt begins. It returns the end of the attempt where that shows
