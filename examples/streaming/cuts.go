@@ -18,7 +18,8 @@ import (
 	"github.com/streamsafe/streamsafe/internal/testnet"
 )
 
-// faultLasts is how long stalls and black holes last. It is longer than the client waits for an answer.
+// faultLasts is how long stalls and black holes last. It is longer than the client waits for an answer, so its attempt is
+// lost; but the next one goes over the same connection, which grpc takes for a good one until the fault is over.
 const faultLasts = 300 * time.Millisecond
 
 // plan draws faults for a stream with so many lines: of all kinds, in both directions, spread over the whole. They are

@@ -37,7 +37,7 @@ func (j *job) runProcesses(ctx context.Context, address string, s *saboteur, p *
 		return err
 	}
 	<-first.ended
-	p.note("client process %d was killed after %d answers", first.command.Process.Pid, p.lastAnswer())
+	p.note("client process %d was killed with about %d answers", first.command.Process.Pid, p.lastAnswer())
 	p.nextProcess()
 	close(s.killed)
 
