@@ -55,10 +55,9 @@ func (m *Map[V]) Get(fullMethod string) (value V, ok bool) {
 		if value, ok = m.exact[name]; ok {
 			return value, true
 		}
-		if end := strings.LastIndexByte(name, '/'); end >= 0 {
-			if value, ok = m.service[name[:end]]; ok {
-				return value, true
-			}
+		service, _ := Split(fullMethod)
+		if value, ok = m.service[service]; ok {
+			return value, true
 		}
 	}
 	return m.all, m.hasAll
@@ -103,13 +102,15 @@ func Validate(pattern string) error {
 	return err
 }
 
-// Service is the service part of a full method name, "pkg.Service" of "/pkg.Service/Method"; empty where there is none.
-func Service(fullMethod string) string {
+// Split returns the two parts of a full method name, "pkg.Service" and "Method" of "/pkg.Service/Method". Both are empty
+// where it is not one.
+func Split(fullMethod string) (service, method string) {
 	name := strings.TrimPrefix(fullMethod, "/")
-	if end := strings.LastIndexByte(name, '/'); end >= 0 {
-		return name[:end]
+	end := strings.LastIndexByte(name, '/')
+	if end < 0 {
+		return "", ""
 	}
-	return ""
+	return name[:end], name[end+1:]
 }
 
 func split(pattern string) (service, method string, err error) {

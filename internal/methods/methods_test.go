@@ -62,10 +62,13 @@ func TestSet(t *testing.T) {
 	}
 }
 
-func TestService(t *testing.T) {
+func TestSplit(t *testing.T) {
 	t.Parallel()
-	for method, want := range map[string]string{"/a.S/M": "a.S", "a.S/M": "a.S", "/a/b/M": "a/b", "": "", "/": "", "M": ""} {
-		assert.Equal(t, want, Service(method), method)
+	for name, want := range map[string][2]string{
+		"/a.S/M": {"a.S", "M"}, "a.S/M": {"a.S", "M"}, "/a/b/M": {"a/b", "M"}, "/a.S/": {"a.S", ""}, "": {}, "/": {}, "M": {},
+	} {
+		service, method := Split(name)
+		assert.Equal(t, want, [2]string{service, method}, name)
 	}
 }
 
@@ -99,7 +102,8 @@ func FuzzGet(f *testing.F) {
 			assert.Equal(t, "exact", got)
 		case ok:
 			assert.Equal(t, "service", got)
-			assert.Equal(t, "a.S", Service(method))
+			service, _ := Split(method)
+			assert.Equal(t, "a.S", service)
 		}
 	})
 }

@@ -1,0 +1,71 @@
+// Package backoff builds retry policies that wait: exponentially, with full jitter, and never less than a server asked.
+package backoff
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+)
+
+// Settle has the last word on the delay before a retry: it is given what the builder came to, and returns what is
+// waited for. It is where a server's hint becomes a floor.
+type Settle func(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.Duration
+
+// NewBuilder returns a builder whose policies wait, before each retry, the first included, for a random time between
+// nothing and a backoff that starts at first and doubles up to most (full jitter).
+//
+// WithBackoff, WithBackoffFactor, WithDelay, WithRandomDelay and WithDelayFunc change the delay, and WithJitter and
+// WithJitterFactor replace the full jitter; settle sees the delay in every case. The other methods are those of
+// [retrypolicy.Builder].
+func NewBuilder(first, most time.Duration, settle Settle) retrypolicy.Builder[any] {
+	return &builder{
+		Builder: retrypolicy.NewBuilder[any](),
+		schedule: schedule{
+			first: first, most: most, factor: 2,
+			jitter: upTo, settle: settle,
+		},
+	}
+}
+
+// schedule computes the delay before a retry.
+type schedule struct {
+	first, most time.Duration
+	factor      float64
+	random      [2]time.Duration // drawn from, where the second is not zero
+	custom      failsafe.DelayFunc[any]
+	jitter      func(time.Duration) time.Duration
+	settle      Settle
+}
+
+// delay returns how long to wait after exec's last failure (invariant 20: cap, then jitter).
+func (s *schedule) delay(exec failsafe.ExecutionAttempt[any]) time.Duration {
+	return s.settle(exec, s.jitter(s.unjittered(exec)))
+}
+
+func (s *schedule) unjittered(exec failsafe.ExecutionAttempt[any]) time.Duration {
+	if s.custom != nil {
+		if delay := s.custom(exec); delay >= 0 {
+			return delay
+		}
+	}
+	if s.random[1] > 0 {
+		return s.random[0] + upTo(s.random[1]-s.random[0])
+	}
+	delay := float64(s.first)
+	for range exec.Retries() {
+		if delay *= s.factor; delay >= float64(s.most) {
+			return s.most
+		}
+	}
+	return min(time.Duration(delay), s.most)
+}
+
+// upTo returns a random duration above zero, and up to d.
+func upTo(d time.Duration) time.Duration {
+	if d <= 0 {
+		return d
+	}
+	return 1 + rand.N(d)
+}
