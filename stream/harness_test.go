@@ -238,15 +238,6 @@ func (w *world) mustOpen(opts ...stream.ClientOption) *client {
 	return s
 }
 
-// mustOpenWith is mustOpen with other callbacks.
-func (w *world) mustOpenWith(callbacks stream.Callbacks[request, response], opts ...stream.ClientOption) *client {
-	w.t.Helper()
-	s, err := stream.Resilient(w.t.Context(), testpb.NewTestServiceClient(w.conn).FullDuplexCall, callbacks, opts...)
-	require.NoError(w.t, err)
-	w.t.Cleanup(func() { _ = s.Close() })
-	return s
-}
-
 // exchange sends n messages in one goroutine, receives in another until the end, and returns what came.
 func exchange(s *client, n uint64) (got []uint64, sendErr, recvErr error) {
 	sent := make(chan error, 1)

@@ -101,15 +101,18 @@ func (o *outbox[Req, Res]) resumed() {
 func (o *outbox[Req, Res]) discard(seq uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.wake.Broadcast()
 	if o.kept.len() > 0 && o.kept.front().seq == seq {
 		o.drop(o.kept.popFront())
-		return
+	} else {
+		o.dropFromWithin(seq)
 	}
-	kept := o.kept
-	o.kept = queue[keptMessage]{}
-	for kept.len() > 0 {
-		if k := kept.popFront(); k.seq == seq {
+	o.full = o.full && o.isFull()
+	o.wake.Broadcast()
+}
+
+func (o *outbox[Req, Res]) dropFromWithin(seq uint64) {
+	for range o.kept.len() { // once around, without the one
+		if k := o.kept.popFront(); k.seq == seq {
 			o.drop(k)
 		} else {
 			o.kept.push(k)

@@ -34,7 +34,7 @@ func TestLossWhileMessageIsHandedOver(t *testing.T) {
 			}
 			return position(m)
 		}
-		s := w.mustOpenWith(callbacks, withReplay(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(100)))
+		s := w.mustDial(callbacks, withReplay(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(100)))
 		got := make(chan []uint64, 1)
 		go func() { got <- sequences(s) }() // ends with the stream; a line below waits for it
 		<-asked
@@ -44,6 +44,7 @@ func TestLossWhileMessageIsHandedOver(t *testing.T) {
 		require.NoError(t, s.CloseSend())
 		require.Equal(t, upTo(3), <-got)
 		require.Equal(t, uint64(2), s.Stats().Attempts)
+		require.Zero(t, s.Stats().Duplicates, "the position was read after message 1 was handed over (invariant 12)")
 	})
 }
 

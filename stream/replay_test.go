@@ -1,0 +1,252 @@
+package stream_test
+
+import (
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/streamsafe/streamsafe/internal/testnet"
+	"github.com/streamsafe/streamsafe/stream"
+)
+
+// Callbacks.Replay changes messages and drops them. What it leaves keeps its number.
+func TestReplayCallback(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPuppet()
+		f := &feed{handler: p.handle}
+		cb := f.callbacks()
+		var asked []uint64
+		var ackedThen []uint64
+		cb.Replay = func(m *request, acked uint64) *request {
+			seq := frameOf(m).seq
+			asked, ackedThen = append(asked, seq), append(ackedThen, acked)
+			if seq == 3 || seq == 5 {
+				return nil
+			}
+			m.Payload = frame{kind: data, seq: seq + 100}.payload()
+			return m
+		}
+		w := newWorld(t, f)
+		s := w.mustDial(cb, withReplay())
+		ended := receiving(s)
+		mustSend(t, s, 1, 5)
+		p.tell(frame{kind: ack, seq: 1})
+		w.Cut(testnet.RST)
+		synctest.Wait()
+		mustSend(t, s, 6, 6)
+		synctest.Wait()
+		require.Equal(t, []uint64{2, 3, 4, 5}, asked, "messages shown to Replay")
+		require.Equal(t, []uint64{1, 1, 1, 1}, ackedThen, "acknowledged by then")
+		require.Equal(t, []uint64{1, 2, 3, 4, 5, 102, 104, 6}, p.received, "what the server has")
+		require.Equal(t, 3, s.Stats().Unacked, "2, 4 and 6 are kept, 3 and 5 were dropped")
+		p.tell(frame{kind: ack, seq: 2})
+		require.Equal(t, 2, s.Stats().Unacked, "the changed message kept its number")
+		p.tell(frame{kind: ack, seq: 6}, frame{kind: end})
+		require.ErrorIs(t, <-ended, io.EOF)
+		require.Zero(t, s.Stats().Unacked)
+	})
+}
+
+// What Replay drops makes room: a Send that waited goes on, and is waited for again when the window is full anew.
+func TestReplayCallbackMakesRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPuppet()
+		f := &feed{handler: p.handle}
+		cb := f.callbacks()
+		cb.Replay = func(*request, uint64) *request { return nil }
+		var d diary
+		w := newWorld(t, f)
+		s := w.mustDial(cb, stream.WithReplay(stream.ReplayLimits{Messages: 2}), stream.WithObserver(&d))
+		receiving(s)
+		sent := make(chan uint64, 100)
+		go func() { // ends with the stream; nobody waits for it
+			for seq := uint64(1); s.Send(frame{kind: data, seq: seq}.request()) == nil; seq++ {
+				sent <- seq
+			}
+		}()
+		synctest.Wait()
+		require.Len(t, sent, 2)
+		w.Cut(testnet.RST)
+		rest(time.Minute)
+		require.Len(t, sent, 4, "sends that came through, two of them after the first two were dropped")
+		require.Len(t, d.of("full"), 2, "times the observer was told that the window is full")
+	})
+}
+
+// Invariants 12 and 13: a message that is on its way when the attempt is lost is waited for before the next attempt
+// opens, and goes there in its place, before newer ones.
+func TestSendOnItsWayIsReplayedInItsPlace(t *testing.T) {
+	t.Parallel()
+	for name, delivered := range map[string]bool{"the server had it": true, "the server never had it": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := newPuppet()
+				held := make(chan struct{})
+				var once sync.Once
+				w := newWorld(t, &feed{handler: p.handle},
+					grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+						if frameOf(asRequest(m)).seq != 3 {
+							return next(m)
+						}
+						if delivered {
+							defer once.Do(func() { <-held })
+						} else {
+							once.Do(func() { <-held })
+						}
+						return next(m)
+					})))
+				s := w.mustOpen(withReplay())
+				receiving(s)
+				mustSend(t, s, 1, 2)
+				sent := make(chan error, 1)
+				go func() { sent <- s.Send(frame{kind: data, seq: 3}.request()) }() // ends when held is closed
+				synctest.Wait()
+				p.received = nil
+				w.Cut(testnet.RST)
+				rest(time.Minute)
+				require.Equal(t, 1, p.attempts, "attempts while the message is on its way")
+				close(held)
+				require.NoError(t, <-sent)
+				mustSend(t, s, 4, 4)
+				synctest.Wait()
+				require.Equal(t, upTo(4), p.received, "what the next attempt brought")
+				require.Equal(t, 4, s.Stats().Unacked)
+			})
+		})
+	}
+}
+
+// Invariant 13: a Send during the replay waits, and comes after it.
+func TestSendDuringReplayComesAfterIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPuppet()
+		attempts := 0
+		f := &feed{}
+		f.handler = func(s bidi) error {
+			attempts++
+			return p.handle(s)
+		}
+		w := newWorld(t, f, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+			if attempts > 1 {
+				time.Sleep(time.Second)
+			}
+			return next(m)
+		})))
+		s := w.mustOpen(withReplay())
+		receiving(s)
+		mustSend(t, s, 1, 20)
+		synctest.Wait()
+		p.received = nil
+		w.Cut(testnet.RST)
+		synctest.Wait()
+		mustSend(t, s, 21, 22)
+		rest(time.Minute)
+		require.Equal(t, uint64(20), s.Stats().Replayed)
+		require.Equal(t, upTo(22), p.received, "what the second attempt brought")
+	})
+}
+
+// Invariant 2: the position moves when a message is handed over, and not when it arrives. What arrived on an attempt
+// that only Send saw die is kept for Recv, and not asked for again.
+func TestPositionMovesWithHandOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &feed{total: 3}
+		w := newWorld(t, f)
+		s := w.mustOpen(withReplay())
+		rest(time.Second)
+		require.Zero(t, s.Stats().Delivered, "three messages have arrived, and nobody has called Recv")
+		w.Cut(testnet.FIN)
+		synctest.Wait()
+		mustSend(t, s, 1, 1)
+		rest(time.Minute)
+		require.Equal(t, 3, s.Stats().Waiting, "messages kept for Recv")
+		require.Zero(t, s.Stats().Delivered, "still nobody has called Recv")
+		for seq := uint64(1); seq <= 3; seq++ {
+			mustReceive(t, s, seq)
+			require.Equal(t, seq, s.Stats().Delivered.Seq)
+			require.Equal(t, seq-1, s.Stats().Processed.Seq, "the message handed over is not processed yet")
+		}
+		require.NoError(t, s.CloseSend())
+		require.ErrorIs(t, drain(s), io.EOF)
+		require.Zero(t, s.Stats().Duplicates, "messages that came again")
+		require.Equal(t, upTo(1), f.stored)
+	})
+}
+
+// Invariant 23: an attempt that is given up is cancelled, though its connection lives on, and its handler ends.
+func TestSupersededAttemptsEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &feed{}
+		w := newWorld(t, f)
+		s := w.mustOpen(withReplay(), stream.WithIdleTimeout(time.Second))
+		ended := receiving(s)
+		rest(time.Minute)
+		f.mu.Lock()
+		require.Greater(t, f.handlers, 3, "attempts that were given up as idle")
+		require.LessOrEqual(t, f.active, 1, "handlers that live")
+		f.mu.Unlock()
+		require.Equal(t, 1, w.Stats().Connections, "all on one connection")
+		require.NoError(t, s.Close())
+		requireReason(t, <-ended, stream.ReasonClosed, "Recv")
+		synctest.Wait()
+		require.Zero(t, f.active, "handlers after Close")
+	})
+}
+
+// Invariant 10: what an earlier attempt's handler sends late, and its timers, do nothing.
+func TestStaleTimersDoNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := scripted(t,
+			lasts(1900*time.Millisecond, errGone, numbered(1)...),
+			lasts(1900*time.Millisecond, errGone, numbered(2)...),
+			lasts(1900*time.Millisecond, nil, numbered(3)...))
+		s := w.mustDial(positions(), stream.WithIdleTimeout(2*time.Second), stream.WithForgetfulSends())
+		got, err := receiveAll(s)
+		require.ErrorIs(t, err, io.EOF)
+		require.Equal(t, upTo(3), got)
+		require.Equal(t, uint64(3), s.Stats().Attempts)
+	})
+}
+
+// A replay that finds its attempt dead, again and again, loses nothing and doubles nothing.
+func TestReplayDiesRepeatedly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 30
+		f := &feed{total: 5}
+		j := keepJournal(f)
+		serve := f.handler
+		deaths := 0
+		f.handler = func(s bidi) error {
+			if deaths++; deaths > 20 {
+				return serve(s)
+			}
+			if err := greet(s, 0); err != nil {
+				return err
+			}
+			for range deaths {
+				if _, err := s.Recv(); err != nil {
+					return err
+				}
+			}
+			return status.Error(codes.Unavailable, "dies in the middle of it")
+		}
+		s := newWorld(t, f).mustOpen(withReplay())
+		converse(t, s, j, n)
+		require.Equal(t, uint64(21), s.Stats().Attempts)
+	})
+}
