@@ -106,7 +106,8 @@ func (r *Resumption[Req, Res]) Recv() (*Res, error) {
 func (r *Resumption[Req, Res]) Anchor(p checkpoint.Position) { r.anchor, r.anchored = p, true }
 
 // Acknowledge tells how far the server has got with the messages sent. Before the stream has sent any, it is where
-// the count of sent messages starts: a new process continues what an old one began.
+// the count of sent messages starts: a new process continues what an old one began, with the message after
+// [Stats.Acked].
 func (r *Resumption[Req, Res]) Acknowledge(seq uint64) {
 	r.acked, r.ackedKnown = max(seq, r.acked), true
 }

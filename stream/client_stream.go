@@ -26,7 +26,8 @@ var (
 // acknowledges it. It does not say that the server has it (invariant 31). m may be changed and used again afterwards.
 //
 // After the end of the stream Send returns io.EOF where the server ended it, and Recv tells how; otherwise the
-// [*Error] that Recv returns. An [*Error] with ReasonMessage or ReasonWindowFull is about m alone, which was not sent.
+// [*Error] that Recv returns. An [*Error] with ReasonMessage or ReasonWindowFull is about m alone, which was not sent;
+// the stream goes on, so who gives up sending then has to call CloseSend or Close, or Recv waits for ever.
 func (s *ClientStream[Req, Res]) Send(m *Req) error {
 	if m == nil {
 		return s.refusal(refused(errors.New("the message is nil")))
@@ -89,7 +90,7 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 		}
 		if m, err = a.recv(into); err != nil {
 			a.recvFailed(err)
-			s.inbox.failed()
+			s.inbox.refuse(a)
 			continue
 		}
 		if s.take(a, m, false) {
