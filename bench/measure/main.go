@@ -34,7 +34,7 @@ func main() {
 	flag.IntVar(&p.blocks, "blocks", 9, "blocks of each client in a run")
 	flag.DurationVar(&p.block, "block", 20*time.Millisecond, "length of a block, about")
 	flag.StringVar(&p.only, "only", "", "workloads and sizes with this in their name, Recv/16B say")
-	flag.IntVar(&p.cuts, "cuts", 100, "cuts of each client")
+	flag.IntVar(&p.cuts, "cuts", 100, "cuts of each client, in tens")
 	flag.Parse()
 	if err := p.run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -57,6 +57,9 @@ func (p plan) run(ctx context.Context) error {
 			}
 			fmt.Fprintf(os.Stdout, "| %s | %s |\n", name, row)
 		}
+	}
+	if p.cuts > 0 {
+		return p.reconnects(ctx)
 	}
 	return nil
 }
