@@ -1,0 +1,119 @@
+package unary
+
+import (
+	"errors"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/hedgepolicy"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"google.golang.org/grpc/codes"
+
+	"github.com/streamsafe/streamsafe/internal/backoff"
+	"github.com/streamsafe/streamsafe/internal/rpcstatus"
+)
+
+// The backoff of NewRetryPolicyBuilder.
+const (
+	firstBackoff = 50 * time.Millisecond
+	mostBackoff  = 2 * time.Second
+)
+
+// NewRetryPolicyBuilder returns a builder of retry policies. By default such a policy retries what [Retryable] allows,
+// up to 2 times. Before each retry it waits for a random time between nothing and a backoff that starts at 50 ms and
+// doubles up to 2 s (full jitter), and at least for what the server asked for by google.rpc.RetryInfo or
+// grpc-retry-pushback-ms. A retry that would begin after the caller's deadline is not waited for: the call ends with the
+// failure at once.
+//
+// WithBackoff, WithBackoffFactor, WithDelay, WithRandomDelay and WithDelayFunc change the delay, and WithJitter and
+// WithJitterFactor replace the full jitter; what the server asked for is the least in every case. HandleIf and
+// HandleErrors add to what is retried. The other methods are those of [retrypolicy.Builder].
+func NewRetryPolicyBuilder() retrypolicy.Builder[any] {
+	return backoff.NewBuilder(firstBackoff, mostBackoff, settle).
+		HandleIf(func(_ any, err error) bool { return Retryable(err) })
+}
+
+// settle raises a delay to what the server asked for, and gives up where it goes beyond the caller's deadline.
+func settle(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.Duration {
+	if failed, ok := errors.AsType[*tryError](exec.LastError()); ok && !failed.notBefore.IsZero() {
+		delay = max(delay, time.Until(failed.notBefore))
+	}
+	e, ok := exec.(*execution)
+	if !ok {
+		return delay
+	}
+	if deadline, ok := e.scope.ctx.Deadline(); ok && time.Until(deadline) <= delay {
+		e.giveUp = true
+		return 0
+	}
+	return delay
+}
+
+// Retryable reports whether NewRetryPolicyBuilder's policies retry after an error:
+//
+//	UNAVAILABLE                    always
+//	DEADLINE_EXCEEDED              where the method is idempotent
+//	RESOURCE_EXHAUSTED             where it is idempotent and the server said when to come back
+//	everything else, and denials   never: a breaker that is open is there to make calls fail fast
+//
+// A grpc-retry-pushback-ms that asks not to retry makes it never. Idempotency is known of errors that a policy sees,
+// and of no others.
+func Retryable(err error) bool {
+	if err == nil || rpcstatus.IsDenial(err) {
+		return false
+	}
+	var failed tryError
+	if known, ok := errors.AsType[*tryError](err); ok {
+		failed = *known
+	}
+	code := rpcstatus.Of(err).Code()
+	return !failed.hint.Never && (code == codes.Unavailable ||
+		failed.idempotent && (code == codes.DeadlineExceeded || code == codes.ResourceExhausted && failed.hint.Given))
+}
+
+// NewCircuitBreakerBuilder returns a builder of circuit breakers that count [ServerFault] only. By default such a
+// breaker opens when half of the calls of the last 10 s failed, of 20 at least, for 5 s, give or take a fifth; then it
+// lets calls through, and closes when 3 have succeeded in a row.
+func NewCircuitBreakerBuilder() circuitbreaker.Builder[any] {
+	return circuitbreaker.NewBuilder[any]().
+		HandleIf(func(_ any, err error) bool { return ServerFault(err) }).
+		WithFailureRateThreshold(0.5, 20, 10*time.Second).
+		WithDelay(5 * time.Second).WithJitterFactor(0.2).
+		WithSuccessThreshold(3)
+}
+
+// ServerFault reports whether an error tells against the health of the server: UNAVAILABLE, DEADLINE_EXCEEDED,
+// INTERNAL, UNKNOWN, DATA_LOSS, a timeout or a panic. A wrong request (INVALID_ARGUMENT, NOT_FOUND …), a limit
+// (RESOURCE_EXHAUSTED), a caller that has gone (CANCELLED) and a policy's denial do not.
+func ServerFault(err error) bool {
+	if err == nil || rpcstatus.IsDenial(err) {
+		return false
+	}
+	switch rpcstatus.Of(err).Code() {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Internal, codes.Unknown, codes.DataLoss:
+		return true
+	case codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied,
+		codes.ResourceExhausted, codes.FailedPrecondition, codes.Aborted, codes.OutOfRange, codes.Unimplemented,
+		codes.Unauthenticated:
+		return false
+	default:
+		return false
+	}
+}
+
+// NewHedgePolicyBuilder returns a builder of hedge policies: where a call is not done after the delay, another attempt
+// of it begins, one at most by default, and the first success wins; the others are cancelled. Methods that are not
+// idempotent (see [WithIdempotent]) are not hedged.
+//
+// Under the interceptors of this package a failure counts only when no other attempt runs, whatever the builder's
+// CancelOn methods say: a hedge that fails fast does not beat a first try that is still at work. Each attempt has its
+// own reply.
+func NewHedgePolicyBuilder(delay time.Duration) hedgepolicy.Builder[any] {
+	return hedgepolicy.NewBuilderWithDelayFunc(func(exec failsafe.ExecutionAttempt[any]) time.Duration {
+		if c := callOf(exec); c != nil && c.settings.isIdempotent(c.method) {
+			return delay
+		}
+		return -1
+	})
+}

@@ -1,0 +1,164 @@
+package unary
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// ClientInterceptor returns an interceptor that runs unary calls under policies. It is for grpc.WithUnaryInterceptor or
+// grpc.WithChainUnaryInterceptor; those after it see each attempt.
+//
+// Errors: an attempt's own is returned as it is; what a policy made of the call is an [*Error]. Where options are wrong
+// every call fails with INTERNAL: see [Validate].
+func ClientInterceptor(opts ...Option) grpc.UnaryClientInterceptor {
+	base := newOptions(opts)
+	return func(
+		ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker,
+		opts ...grpc.CallOption,
+	) error {
+		settings, err := settingsFor(base, callOptions(opts), method)
+		if err != nil {
+			return status.Error(codes.Internal, err.Error())
+		}
+		if settings.priority {
+			ctx = sendPriority(ctx)
+		}
+		if settings.plain() {
+			return invoker(ctx, method, req, reply, cc, opts...)
+		}
+		c := &clientCall{
+			call: call{ctx: ctx, method: method, settings: settings},
+			req:  req, reply: reply, conn: cc, invoker: invoker, options: opts,
+		}
+		c.side = c
+		return c.finish()
+	}
+}
+
+// clientCall is the client's side of a call.
+type clientCall struct {
+	call
+	req, reply any                // the caller's; set at construction, then read only
+	conn       *grpc.ClientConn   // set at construction, then read only
+	invoker    grpc.UnaryInvoker  // set at construction, then read only
+	options    []grpc.CallOption  // set at construction, then read only
+	space      [6]grpc.CallOption // for the options of the first attempt
+
+	attemptsMu sync.Mutex // guards the field below
+	newest     *clientAttempt
+	firstTry   clientAttempt
+}
+
+// clientAttempt is one attempt, with targets of its own. Nobody else writes to them.
+type clientAttempt struct {
+	reply   any
+	header  metadata.MD
+	trailer metadata.MD
+	peer    peer.Peer
+	done    bool           // guarded by attemptsMu
+	older   *clientAttempt // guarded by attemptsMu
+}
+
+// finish runs the call, and hands what the winner got to the caller, once.
+func (c *clientCall) finish() error {
+	reply, err := c.run()
+	c.handOver(reply, err)
+	if err != nil {
+		return err
+	}
+	if err := copyReply(c.reply, reply); err != nil {
+		return &Error{
+			Method: c.method, Attempts: int(c.attempts.Load()), Cause: err, status: status.New(codes.Internal, err.Error()),
+		}
+	}
+	return nil
+}
+
+// attempt implements side.
+func (c *clientCall) attempt(ctx context.Context, number int) (any, metadata.MD, error) {
+	a := &c.firstTry
+	if number > 1 {
+		a = &clientAttempt{}
+	}
+	a.reply = c.reply
+	if number > 1 || c.settings.chain != nil && !c.settings.chain.inTurn {
+		if a.reply = newReply(c.reply); a.reply == nil {
+			return nil, nil, status.Errorf(codes.Internal, "unary: the reply is a %T and not a pointer", c.reply)
+		}
+	}
+	c.attemptsMu.Lock()
+	a.older, c.newest = c.newest, a
+	c.attemptsMu.Unlock()
+	err := c.invoker(ctx, c.method, c.req, a.reply, c.conn, c.attemptOptions(a, number)...)
+	c.attemptsMu.Lock()
+	a.done = true
+	c.attemptsMu.Unlock()
+	return a.reply, a.trailer, err
+}
+
+// blank implements side.
+func (c *clientCall) blank() any { return newReply(c.reply) }
+
+// attemptOptions returns the caller's options with the targets for headers, trailers and the peer replaced by the
+// attempt's.
+func (c *clientCall) attemptOptions(a *clientAttempt, number int) []grpc.CallOption {
+	var opts []grpc.CallOption
+	if number == 1 {
+		opts = c.space[:0]
+	}
+	for _, opt := range c.options {
+		switch opt.(type) {
+		case grpc.HeaderCallOption:
+			opt = grpc.Header(&a.header)
+		case grpc.PeerCallOption:
+			opt = grpc.Peer(&a.peer)
+		case grpc.TrailerCallOption:
+			continue
+		}
+		opts = append(opts, opt)
+	}
+	return append(opts, grpc.Trailer(&a.trailer))
+}
+
+// handOver copies headers, trailers and the peer to the caller's targets: those of the attempt that the reply came
+// from, or where there is no such attempt those of the last that is done.
+func (c *clientCall) handOver(reply any, err error) {
+	a := c.winner(reply, err)
+	if a == nil {
+		return
+	}
+	for _, opt := range c.options {
+		switch target := opt.(type) {
+		case grpc.HeaderCallOption:
+			*target.HeaderAddr = a.header
+		case grpc.TrailerCallOption:
+			*target.TrailerAddr = a.trailer
+		case grpc.PeerCallOption:
+			*target.PeerAddr = a.peer
+		}
+	}
+}
+
+func (c *clientCall) winner(reply any, err error) *clientAttempt {
+	c.attemptsMu.Lock()
+	defer c.attemptsMu.Unlock()
+	var last *clientAttempt
+	for a := c.newest; a != nil; a = a.older {
+		if !a.done {
+			continue
+		}
+		if err == nil && same(a.reply, reply) {
+			return a
+		}
+		if last == nil {
+			last = a
+		}
+	}
+	return last
+}

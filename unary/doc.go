@@ -1,0 +1,43 @@
+// Package unary runs unary gRPC calls under the policies of failsafe-go: retry, hedge, timeout, circuit breaker,
+// limiters, fallback, cache.
+//
+//	conn, err := grpc.NewClient(target, grpc.WithUnaryInterceptor(unary.ClientInterceptor(
+//		unary.WithPolicies(unary.Interactive().Policies()...),
+//		unary.WithMethodPolicies("/pkg.Service/Write", unary.CriticalWrite().Policies()...),
+//	)))
+//
+// # Guarantees
+//
+//   - Every attempt but the first has its own reply, and every attempt its own targets for headers, trailers and the
+//     peer; the winner's are copied to the caller's once. Where attempts overlap, or a policy keeps replies, the first
+//     has its own reply, too.
+//   - What a fallback or a cache returns reaches the caller's reply. A reply of another type is an INTERNAL error.
+//   - No attempt begins for a caller that has gone, and none outlives it. Policies wait in the caller's context.
+//   - RetryInfo and grpc-retry-pushback-ms are minded by every retry policy given to WithPolicies.
+//   - A failing hedge never beats an attempt that still runs.
+//   - A handler's panic goes on to the caller, after the policies have let go of what they hold.
+//   - No goroutine is left behind by a call, beyond the attempts of hedges that lost, which are cancelled.
+//
+// # Not guaranteed
+//
+//   - A retry after UNAVAILABLE may run a handler twice: the first attempt's connection may have broken after it. Where
+//     that does harm, give the request a key by which the server knows it again, or no retry policy.
+//   - What a handler that is tried again put into headers and trailers stays there.
+//   - A reply that is not a protobuf message is copied as a Go value, references included.
+//
+// # Order of policies
+//
+// The outermost comes first: fallback, timeout of the call, retry, circuit breaker, hedge, timeout of one attempt is an
+// order that makes sense. Inside a retry or hedge policy, a policy sees each attempt. A breaker outside of a limiter
+// counts the limiter's denials as successes, so limiters belong outside.
+//
+// # Errors
+//
+// An attempt's own error is returned as it is. What a policy made of the call is an [*Error], whose status is:
+//
+//	breaker open                                             UNAVAILABLE, with RetryInfo
+//	rate limiter, bulkhead, adaptive limiter, throttler      RESOURCE_EXHAUSTED
+//	timeout                                                  DEADLINE_EXCEEDED
+//	retries exceeded                                         that of the last failure
+//	the caller's deadline, the caller gone                   DEADLINE_EXCEEDED, CANCELLED
+package unary

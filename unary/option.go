@@ -1,0 +1,140 @@
+package unary
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/failsafe-go/failsafe-go"
+	"google.golang.org/grpc"
+
+	"github.com/streamsafe/streamsafe/internal/methods"
+)
+
+// Option configures an interceptor. Each option is also a [grpc.CallOption], for one call through a
+// [ClientInterceptor]: what it says comes before what the interceptor was given.
+type Option struct {
+	grpc.EmptyCallOption
+	apply func(*options)
+}
+
+// WithPolicies sets the policies of all methods that have none of their own, the outermost first, as failsafe.With has
+// it. Given without a policy, it turns policies off, which is also the default. As a call option it replaces all
+// policies for that call.
+//
+// One execution is one call. Retries and hedges are tries of it, and each has its own context, reply and targets for
+// headers and trailers.
+func WithPolicies(policies ...failsafe.Policy[any]) Option {
+	return Option{apply: func(o *options) { o.all = o.chain(policies) }}
+}
+
+// WithExecutor is WithPolicies for an executor. A context of its own that is done cancels the calls, too.
+//
+// The policies of an executor cannot be told apart. So denials are not reported by policy, a timeout around one try is
+// not retried by NewRetryPolicyBuilder, and each try decodes into a reply of its own, which is then copied.
+// WithPolicies costs less.
+func WithExecutor(executor failsafe.Executor[any]) Option {
+	return Option{apply: func(o *options) {
+		if executor == nil {
+			o.refuse(errors.New("the executor is nil"))
+			return
+		}
+		o.all = &chain{executor: executor}
+	}}
+}
+
+// WithMethodPolicies sets the policies of one method ("/pkg.Service/Method"), of a service ("/pkg.Service/*") or of all
+// methods ("*"), in place of those of WithPolicies. The most specific pattern of a method counts, and no other. Given
+// without a policy, it turns policies off for these methods.
+func WithMethodPolicies(pattern string, policies ...failsafe.Policy[any]) Option {
+	return Option{apply: func(o *options) { o.refuse(o.byMethod.Set(pattern, o.chain(policies))) }}
+}
+
+// WithIdempotent says that calling these methods twice does no harm, so that they may be retried after
+// DEADLINE_EXCEEDED and RESOURCE_EXHAUSTED, and hedged. The patterns are those of WithMethodPolicies. Methods whose
+// descriptor has an idempotency_level are known without it, where the generated code is linked in.
+func WithIdempotent(patterns ...string) Option {
+	return Option{apply: func(o *options) { o.refuse(o.idempotent.Add(patterns...)) }}
+}
+
+// WithObserver adds an observer: see [Observer]. [Stats] is one.
+func WithObserver(observer Observer) Option {
+	return Option{apply: func(o *options) { o.refuse(o.observers.add(observer)) }}
+}
+
+// WithPriority passes priorities on from clients to servers, in the metadata of failsafe-go (x-failsafe-level and
+// x-failsafe-priority), where prioritized limiters and throttlers find them in the context. Default: off, since it lets
+// clients choose their own priority.
+//
+// A client sends the level of its context, or else the priority. A server puts what came into the handler's context: a
+// level, or a priority and a level drawn once from it. It refuses a value that is no number, out of range or given
+// twice with INVALID_ARGUMENT.
+func WithPriority() Option {
+	return Option{apply: func(o *options) { o.priority = true }}
+}
+
+// Validate reports what is wrong with options: a pattern that is none, a nil policy, an observer that observes nothing.
+// Interceptors cannot return an error, so one with such options fails every call with INTERNAL.
+func Validate(opts ...Option) error { return newOptions(opts).err() }
+
+// options is what the options of one interceptor, or of one call, come to. It is read only once it is filled.
+type options struct {
+	all        *chain // nil where not given
+	byMethod   methods.Map[*chain]
+	idempotent methods.Set
+	observers  observers
+	priority   bool
+	errs       []error
+}
+
+func newOptions(opts []Option) *options {
+	o := &options{}
+	for _, opt := range opts {
+		if opt.apply != nil {
+			opt.apply(o)
+		}
+	}
+	return o
+}
+
+// callOptions returns what is for this package among the options of a call; nil where nothing is.
+func callOptions(opts []grpc.CallOption) *options {
+	var own *options
+	for _, opt := range opts {
+		if mine, ok := opt.(Option); ok && mine.apply != nil {
+			if own == nil {
+				own = &options{}
+			}
+			mine.apply(own)
+		}
+	}
+	return own
+}
+
+func (o *options) refuse(err error) {
+	if err != nil {
+		o.errs = append(o.errs, err)
+	}
+}
+
+func (o *options) err() error {
+	if len(o.errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("unary: options: %w", errors.Join(o.errs...))
+}
+
+// chain returns the chain of policies.
+func (o *options) chain(policies []failsafe.Policy[any]) *chain {
+	c, err := newChain(policies)
+	o.refuse(err)
+	return c
+}
+
+// plan returns the policies of a method; nil where there are none.
+func (o *options) plan(method string) *chain {
+	c, ok := o.byMethod.Get(method)
+	if !ok {
+		c = o.all
+	}
+	return c
+}

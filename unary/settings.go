@@ -1,0 +1,66 @@
+package unary
+
+import (
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/streamsafe/streamsafe/internal/methods"
+)
+
+// settings is what applies to one call.
+type settings struct {
+	base, own *options // own is nil where the call has no options of this package
+	chain     *chain   // nil where there are no policies
+	observers *observers
+	priority  bool
+}
+
+// settingsFor resolves the options of an interceptor and those of a call.
+func settingsFor(base, own *options, method string) (settings, error) {
+	s := settings{base: base, own: own, chain: base.plan(method), observers: &base.observers, priority: base.priority}
+	if len(base.errs) > 0 {
+		return s, base.err()
+	}
+	if own == nil {
+		return s, nil
+	}
+	if c := own.plan(method); c != nil {
+		s.chain = c
+	}
+	if !own.observers.empty() {
+		s.observers = base.observers.with(&own.observers)
+	}
+	s.priority = base.priority || own.priority
+	return s, own.err()
+}
+
+// plain reports that there is nothing to do but the call.
+func (s *settings) plain() bool {
+	return (s.chain == nil || s.chain.empty()) && s.observers.empty()
+}
+
+// isIdempotent reports whether a method may be called twice: by option, or by its descriptor.
+func (s *settings) isIdempotent(method string) bool {
+	return s.base.idempotent.Has(method) || s.own != nil && s.own.idempotent.Has(method) || describedIdempotent(method)
+}
+
+// describedIdempotent reports whether the registered descriptor of a method has an idempotency_level that allows calling
+// it twice.
+func describedIdempotent(fullMethod string) bool {
+	service, name := methods.Split(fullMethod)
+	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
+	if err != nil {
+		return false
+	}
+	described, ok := found.(protoreflect.ServiceDescriptor)
+	if !ok {
+		return false
+	}
+	method := described.Methods().ByName(protoreflect.Name(name))
+	if method == nil {
+		return false
+	}
+	declared, ok := method.Options().(*descriptorpb.MethodOptions)
+	return ok && declared.GetIdempotencyLevel() != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN
+}
