@@ -1,0 +1,140 @@
+package tap
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+	grpctap "google.golang.org/grpc/tap"
+)
+
+// Accountant admits RPCs like a [ServerInHandle] and learns how they end. Permits taken at admission are held until the
+// handler has returned, also where the client has gone before; breakers and throttlers see the real outcome. So it has
+// two parts, and a server needs both: Handle for grpc.InTapHandle, and the Accountant itself for grpc.StatsHandler.
+// ServerOptions has both.
+//
+// It is for one server or for several, and safe for concurrent use.
+type Accountant struct {
+	rules *rules // set at construction, then read only
+
+	mu sync.Mutex // guards writing to served
+	// served are methods that have a handler, by full name. For these grpc is sure to report the end of each RPC.
+	served atomic.Pointer[map[string]struct{}]
+}
+
+// maxServed bounds Accountant.served: a server with a handler for unknown methods serves any name that a client thinks of.
+const maxServed = 4096
+
+// NewAccountant returns an accountant, or an error that tells what is wrong with the options.
+func NewAccountant(opts ...Option) (*Accountant, error) {
+	r, err := newRules(opts, true)
+	if err != nil {
+		return nil, err
+	}
+	if r.counters == nil {
+		r.counters = new(Counters)
+	}
+	a := &Accountant{rules: r}
+	a.served.Store(&map[string]struct{}{})
+	return a, nil
+}
+
+// ServerOptions returns the two options that make a server use the accountant. To use other handles too, give grpc
+// InTapHandle(Chain(others, a.Handle)) and StatsHandler(a) instead.
+func (a *Accountant) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.InTapHandle(a.Handle), grpc.StatsHandler(a)}
+}
+
+// Stats returns a snapshot of the accountant's counters.
+func (a *Accountant) Stats() Stats { return a.rules.counters.Stats() }
+
+// Handle is the handle for grpc.InTapHandle. It never waits. It allocates the context that it returns and what an
+// adaptive limiter needs; for an RPC that is exempt nothing.
+func (a *Accountant) Handle(ctx context.Context, info *grpctap.Info) (context.Context, error) {
+	m, refused := a.rules.methodOf(ctx, info)
+	if refused != nil || m.exempt {
+		a.rules.tell(info, refused, m.exempt)
+		if refused != nil {
+			return ctx, refused.err
+		}
+		return ctx, nil
+	}
+	adm := newAdmission(ctx, a, info.FullMethodName)
+	refused = a.rules.pass(ctx, info, m, adm)
+	a.rules.tell(info, refused, false)
+	if refused != nil {
+		adm.giveBack(unrun, nil)
+		return ctx, refused.err
+	}
+	a.rules.counters.running.Add(1)
+	return adm, nil
+}
+
+// TagRPC implements stats.Handler.
+func (a *Accountant) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	adm, ok := ctx.Value(a).(*admission)
+	if !ok || !adm.state.CompareAndSwap(uint32(admitted), uint32(tagged)) {
+		return ctx
+	}
+	if _, ok := (*a.served.Load())[adm.method]; !ok {
+		// Maybe nobody serves the method. Then grpc says nothing more, and cancels the context.
+		adm.stop = context.AfterFunc(ctx, func() { adm.end(tagged, unrun, nil) })
+	}
+	return ctx
+}
+
+// HandleRPC implements stats.Handler.
+func (a *Accountant) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	switch s := s.(type) {
+	case *stats.Begin:
+		if adm, ok := ctx.Value(a).(*admission); ok {
+			a.begin(adm)
+		}
+	case *stats.End:
+		if adm, ok := ctx.Value(a).(*admission); ok {
+			o, err := a.outcomeOf(ctx, s.Error)
+			adm.end(running, o, err)
+		}
+	}
+}
+
+// TagConn implements stats.Handler.
+func (a *Accountant) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn implements stats.Handler.
+func (a *Accountant) HandleConn(context.Context, stats.ConnStats) {}
+
+func (a *Accountant) begin(adm *admission) {
+	if !adm.state.CompareAndSwap(uint32(tagged), uint32(running)) || adm.stop == nil {
+		return
+	}
+	adm.stop()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if served := *a.served.Load(); len(served) < maxServed {
+		served = maps.Clone(served)
+		served[adm.method] = struct{}{}
+		a.served.Store(&served)
+	}
+}
+
+// outcomeOf tells how an RPC ended. A client whose deadline has passed cancels, and may be faster than the server's own
+// timer: that is a deadline too.
+func (a *Accountant) outcomeOf(ctx context.Context, err error) (outcome, error) {
+	if status.Code(err) == codes.Canceled {
+		if deadline, ok := ctx.Deadline(); !ok || time.Now().Before(deadline) {
+			return left, err
+		}
+		err = status.FromContextError(context.DeadlineExceeded).Err()
+	}
+	if err != nil && a.rules.fault(err) {
+		return fault, err
+	}
+	return served, err
+}

@@ -1,0 +1,105 @@
+package tap
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// admission is an RPC that an Accountant has let pass. It is the context that grpc goes on with, so that one allocation
+// does for both.
+type admission struct {
+	context.Context //nolint:containedctx // an admission is a context; set at construction, then read only
+
+	accountant *Accountant // set at construction, then read only
+	method     string      // set at construction, then read only
+	since      time.Time   // set at construction, then read only
+	permits    []permit    // written by Handle, read by whoever ends it
+	first      [4]permit   // holds the permits where there are no more
+	stop       func() bool // ends the watch for the context; written by TagRPC, read by HandleRPC, in one goroutine
+	state      atomic.Uint32
+}
+
+func newAdmission(ctx context.Context, a *Accountant, method string) *admission {
+	adm := &admission{Context: ctx, accountant: a, method: method, since: time.Now()}
+	adm.permits = adm.first[:0]
+	return adm
+}
+
+// hold keeps p until the RPC ends. Without an admission nobody would tell of the end.
+func (a *admission) hold(p permit) {
+	if a != nil {
+		a.permits = append(a.permits, p)
+	}
+}
+
+// admissionState tells who ends an admission: each may do so from one state only, so it ends once.
+//
+//	admitted -> tagged -> running -> ended     by the end of the RPC
+//	            tagged -> ended                nobody serves the method, and the context is done
+//	admitted -> ended                          grpc does not go on, or a later handle of a Chain refuses
+type admissionState uint32
+
+const (
+	admitted admissionState = iota // between the tap and the stats handler
+	tagged                         // the stats handler knows it
+	running                        // it has a handler
+	ended                          // its permits were given back
+)
+
+// admissionKey finds the newest admission in a context.
+type admissionKey struct{}
+
+// Value finds the admission in the contexts that derive from it.
+func (a *admission) Value(key any) any {
+	switch key := key.(type) {
+	case *Accountant:
+		if key == a.accountant {
+			return a
+		}
+	case admissionKey:
+		return a
+	}
+	return a.Context.Value(key)
+}
+
+// Err tells whether the context is done. Between the tap and the stats handler it is grpc who asks:
+//
+//  1. The tap lets an RPC pass, and takes permits.
+//  2. The deadline passes.
+//  3. grpc asks Err, and drops the RPC. No stats handler ever hears of it.
+//
+// So this is the only chance to give the permits back.
+func (a *admission) Err() error {
+	err := a.Context.Err()
+	if err != nil {
+		a.end(admitted, unrun, nil)
+	}
+	return err
+}
+
+// end gives the permits back, if the admission is in the state from.
+func (a *admission) end(from admissionState, o outcome, err error) {
+	if !a.state.CompareAndSwap(uint32(from), uint32(ended)) {
+		return
+	}
+	a.giveBack(o, err)
+	took := time.Since(a.since)
+	a.accountant.rules.counters.finished(o, took)
+	if o != unrun {
+		a.accountant.rules.events.publish(event{kind: eventEnded, method: a.method, took: took, err: err})
+	}
+}
+
+func (a *admission) giveBack(o outcome, err error) {
+	for _, p := range a.permits {
+		p.end(o, err)
+	}
+}
+
+// giveBack ends the admissions in ctx, whose RPC will not run.
+func giveBack(ctx context.Context) {
+	for a, ok := ctx.Value(admissionKey{}).(*admission); ok; a, ok = a.Context.Value(admissionKey{}).(*admission) {
+		a.end(admitted, unrun, nil)
+	}
+}

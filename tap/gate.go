@@ -1,0 +1,195 @@
+package tap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
+	"github.com/failsafe-go/failsafe-go/adaptivethrottler"
+	"github.com/failsafe-go/failsafe-go/bulkhead"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/priority"
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
+	"google.golang.org/grpc/metadata"
+)
+
+// gate is one policy as the tap uses it.
+type gate interface {
+	// pass lets an RPC pass, or says why not. It does not block. An accountant hands in the admission, which holds what the
+	// RPC takes until it ends; nobody else does, and then there is nothing to be given back.
+	pass(ctx context.Context, header metadata.MD, adm *admission) *refusal
+}
+
+// permit is what an RPC holds until it ends.
+type permit interface {
+	// end is called once. err is set where the outcome is a fault.
+	end(o outcome, err error)
+}
+
+// outcome is how an RPC ended.
+type outcome uint8
+
+const (
+	unrun  outcome = iota // it never began
+	served                // the server has done its part, whatever the status
+	left                  // the client cancelled it
+	fault                 // the server failed
+)
+
+// gatesOf returns the gates for policies. Permits that have to be given back need an accountant.
+func gatesOf(policies []failsafe.Policy[any], accounts bool, delay time.Duration) ([]gate, error) {
+	var gates []gate
+	var errs []error
+	for _, p := range policies {
+		holds := false
+		switch p := p.(type) {
+		case ratelimiter.RateLimiter[any]:
+			gates = append(gates, &rateGate{p, refuse(ReasonRateLimiter, ratelimiter.ErrExceeded, delay)})
+		case circuitbreaker.CircuitBreaker[any]:
+			gates = append(gates, newBreakerGate(p, delay))
+		case adaptivethrottler.AdaptiveThrottler[any]:
+			gates = append(gates, newThrottlerGate(func(int) bool { return p.TryAcquirePermit() }, false, p, delay))
+		case adaptivethrottler.PriorityThrottler[any]:
+			gates = append(gates, newThrottlerGate(p.TryAcquirePermitWithLevel, true, p, delay))
+		case bulkhead.Bulkhead[any]:
+			holds = true
+			gates = append(gates, &bulkheadGate{p, refuse(ReasonBulkhead, bulkhead.ErrFull, delay)})
+		case adaptivelimiter.AdaptiveLimiter[any]:
+			holds = true
+			gates = append(gates, newLimiterGate(func(context.Context, int) (adaptivelimiter.Permit, bool) {
+				return p.TryAcquirePermit()
+			}, false, delay))
+		case adaptivelimiter.PriorityLimiter[any]:
+			holds = true
+			gates = append(gates, newLimiterGate(func(ctx context.Context, level int) (adaptivelimiter.Permit, bool) {
+				permit, err := p.AcquirePermitWithMaxWait(priority.ContextWithLevel(ctx, level), 0)
+				return permit, err == nil
+			}, true, delay))
+		case nil:
+			errs = append(errs, errors.New("a policy is nil"))
+		default:
+			errs = append(errs, fmt.Errorf("%T has no place in a tap", p))
+		}
+		if holds && !accounts {
+			errs = append(errs, fmt.Errorf("%T holds permits until RPCs end: it needs an Accountant", p))
+		}
+	}
+	return gates, errors.Join(errs...)
+}
+
+// The fields of all gates are set at construction, then read only, except where they are atomic.
+
+type rateGate struct {
+	limiter ratelimiter.RateLimiter[any]
+	full    *refusal
+}
+
+func (g *rateGate) pass(context.Context, metadata.MD, *admission) *refusal {
+	if g.limiter.TryAcquirePermit() {
+		return nil
+	}
+	return g.full
+}
+
+// closedGate lets nothing pass.
+type closedGate struct{ refusal *refusal }
+
+func (g closedGate) pass(context.Context, metadata.MD, *admission) *refusal { return g.refusal }
+
+type bulkheadGate struct {
+	bulkhead bulkhead.Bulkhead[any]
+	full     *refusal
+}
+
+func (g *bulkheadGate) pass(_ context.Context, _ metadata.MD, adm *admission) *refusal {
+	if !g.bulkhead.TryAcquirePermit() {
+		return g.full
+	}
+	adm.hold(g)
+	return nil
+}
+
+func (g *bulkheadGate) end(outcome, error) { g.bulkhead.ReleasePermit() }
+
+// limiterGate is an adaptive limiter, with or without priorities.
+type limiterGate struct {
+	acquire     func(ctx context.Context, level int) (adaptivelimiter.Permit, bool)
+	prioritized bool
+	full        *refusal
+}
+
+func newLimiterGate(
+	acquire func(context.Context, int) (adaptivelimiter.Permit, bool), prioritized bool, delay time.Duration,
+) *limiterGate {
+	return &limiterGate{acquire, prioritized, refuse(ReasonAdaptiveLimiter, adaptivelimiter.ErrExceeded, delay)}
+}
+
+func (g *limiterGate) pass(ctx context.Context, header metadata.MD, adm *admission) *refusal {
+	level, r := levelOf(ctx, header, g.prioritized)
+	if r != nil {
+		return r
+	}
+	p, ok := g.acquire(ctx, level)
+	if !ok {
+		return g.full
+	}
+	adm.hold(limiterPermit{p})
+	return nil
+}
+
+type limiterPermit struct{ adaptivelimiter.Permit }
+
+// end records the RPC's duration, unless that says nothing about the server.
+func (p limiterPermit) end(o outcome, _ error) {
+	if o == unrun || o == left {
+		p.Drop()
+		return
+	}
+	p.Record()
+}
+
+// recorder is what breakers and throttlers learn outcomes by.
+type recorder interface {
+	RecordSuccess()
+	RecordError(err error)
+}
+
+// record leaves out RPCs that say nothing about the server.
+func record(to recorder, o outcome, err error) {
+	switch o {
+	case fault:
+		to.RecordError(err)
+	case served:
+		to.RecordSuccess()
+	case unrun, left:
+	}
+}
+
+// throttlerGate is an adaptive throttler, with or without priorities.
+type throttlerGate struct {
+	acquire     func(level int) bool
+	prioritized bool
+	recorder    recorder
+	full        *refusal
+}
+
+func newThrottlerGate(acquire func(int) bool, prioritized bool, to recorder, delay time.Duration) *throttlerGate {
+	return &throttlerGate{acquire, prioritized, to, refuse(ReasonThrottler, adaptivethrottler.ErrExceeded, delay)}
+}
+
+func (g *throttlerGate) pass(ctx context.Context, header metadata.MD, adm *admission) *refusal {
+	level, r := levelOf(ctx, header, g.prioritized)
+	if r != nil {
+		return r
+	}
+	if !g.acquire(level) {
+		return g.full
+	}
+	adm.hold(g)
+	return nil
+}
+
+func (g *throttlerGate) end(o outcome, err error) { record(g.recorder, o, err) }
