@@ -167,7 +167,8 @@ func CommitInterval(d time.Duration) StoreOption {
 	}
 }
 
-// CommitTimeout limits the last write, at the end of the stream. Default: 5 s. Zero or less: the default.
+// CommitTimeout limits one write, the last one at the end of the stream included. One that takes longer has failed, and
+// is tried again. Default: 5 s. Zero or less: the default.
 func CommitTimeout(d time.Duration) StoreOption {
 	return func(o *clientOptions) {
 		if d > 0 {
