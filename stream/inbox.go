@@ -25,7 +25,7 @@ type inbox[Req, Res any] struct {
 	wake sync.Cond  // on mu; signals every change of what somebody waits for
 
 	attempt *attempt[Req, Res] // messages come from it; nil while there is none
-	refused *attempt[Req, Res] // one that brought what must not be taken in: nothing more is taken from it
+	refused *attempt[Req, Res] // one that failed, or brought what must not be taken in: nothing more is taken from it
 	busy    bool               // somebody is in RecvMsg of attempt, or hands over what it returned
 	since   time.Duration      // when the last Recv began, after start; kept where timed is set
 	leaving bool               // the stream's context is done: do not wait for what is on its way
@@ -80,7 +80,7 @@ func (e *lineageError) Error() string {
 func (e *lineageError) Is(target error) bool { return target == ErrPositionLost }
 
 // begin waits until a message is ready or can be received. It returns the message, or the attempt to receive from:
-// the caller is in RecvMsg then, until it calls arrived or failed.
+// the caller is in RecvMsg then, until it calls arrived or refuse.
 func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
 	var now time.Duration
 	if b.timed {
@@ -139,19 +139,12 @@ func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in *arrival[Res], queue 
 	return false
 }
 
-// refuse ends a RecvMsg whose message is not taken in, nor is what comes after it on a.
+// refuse ends a RecvMsg that failed, or whose message is not taken in. Nothing more is taken from a: Recv waits for the
+// next attempt, and does not ask the dead one again and again.
 func (b *inbox[Req, Res]) refuse(a *attempt[Req, Res]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.busy, b.refused = false, a
-	b.wake.Broadcast()
-}
-
-// failed ends a RecvMsg that returned no message.
-func (b *inbox[Req, Res]) failed() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.busy = false
 	b.wake.Broadcast()
 }
 

@@ -205,7 +205,7 @@ func (s *ClientStream[Req, Res]) findCause(a *attempt[Req, Res]) {
 		m, err := a.recv(nil)
 		if err != nil {
 			a.recvFailed(err)
-			s.inbox.failed()
+			s.inbox.refuse(a)
 			return
 		}
 		s.take(a, m, true)
