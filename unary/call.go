@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,13 +37,16 @@ type call struct {
 	scope  scope
 	result result // of the first attempt
 
-	attempts atomic.Int32
+	attempts   atomic.Int32
+	panicked   atomic.Pointer[PanicError]
+	retryAfter atomic.Int64   // nanoseconds left of the delay of the breaker that denied last
+	under      *underExecutor // set before the first attempt, then read only; nil where the chain is no executor
+}
 
-	mu         sync.Mutex // guards the fields below
-	panicked   *PanicError
-	retryAfter time.Duration // what is left of the delay of the breaker that denied last
-	notBefore  time.Time     // the server's word, for executors
-	hedges     hedgeGroup    // for executors; guarded by itself
+// underExecutor is what a call under an executor needs besides.
+type underExecutor struct {
+	hedges    hedgeGroup
+	notBefore atomic.Pointer[time.Time] // the server's word on the next retry
 }
 
 // run runs the call and returns its reply, or an error as the caller is to see it. A panic of the attempt is a failure
@@ -52,10 +54,7 @@ type call struct {
 func (c *call) run() (any, error) {
 	c.counts.start = time.Now()
 	reply, err := c.runPolicies()
-	c.mu.Lock()
-	panicked := c.panicked
-	c.mu.Unlock()
-	if panicked != nil {
+	if panicked := c.panicked.Load(); panicked != nil {
 		panic(panicked.Value) //nolint:forbidigo // the handler's own panic goes on
 	}
 	if err != nil && c.settings.chain != nil {
@@ -78,15 +77,16 @@ func (c *call) runPolicies() (any, error) {
 	if chain.executor != nil {
 		return c.runExecutor(chain.executor)
 	}
-	c.scope.ctx = c.ctx
 	c.counts.attempts.Store(1)
-	c.first = execution{call: c, counts: &c.counts, scope: &c.scope, attemptStart: c.counts.start}
+	c.scope.ctx = c.ctx //nolint:fatcontext // the outermost scope is the caller's
+	c.first.call, c.first.scope = c, &c.scope
 	r := chain.run(&c.first)
 	return r.Result, r.Error
 }
 
 // runExecutor runs the call under an executor, whose context, where it has one, cancels the call, too.
 func (c *call) runExecutor(executor failsafe.Executor[any]) (any, error) {
+	c.under = &underExecutor{}
 	ctx := context.WithValue(c.ctx, callKey{}, c)
 	own := executor.Context()
 	if own == nil || own.Done() == nil {
@@ -104,14 +104,13 @@ func (c *call) runExecutor(executor failsafe.Executor[any]) (any, error) {
 func (c *call) tryUnder(exec failsafe.Execution[any]) (any, error) {
 	ctx := exec.Context()
 	if exec.Retries() > 0 && !exec.IsHedge() {
-		c.mu.Lock()
-		notBefore := c.notBefore
-		c.mu.Unlock()
-		waitUntil(ctx, notBefore)
+		if at := c.under.notBefore.Load(); at != nil {
+			waitUntil(ctx, *at)
+		}
 	}
-	c.hedges.begin()
+	c.under.hedges.begin()
 	reply, err := c.try(ctx, exec.IsHedge())
-	c.hedges.end(ctx, err != nil && exec.Hedges() > 0)
+	c.under.hedges.end(ctx, err != nil && exec.Hedges() > 0)
 	return reply, err
 }
 
@@ -172,11 +171,7 @@ func (c *call) attempt(ctx context.Context, number int) (reply any, trailer meta
 			return // runtime.Goexit
 		}
 		failed := &PanicError{Value: value, Stack: debug.Stack()}
-		c.mu.Lock()
-		if c.panicked == nil {
-			c.panicked = failed
-		}
-		c.mu.Unlock()
+		c.panicked.CompareAndSwap(nil, failed)
 		err = failed
 	}()
 	reply, trailer, err = c.side.attempt(ctx, number)
@@ -193,19 +188,16 @@ func (c *call) failure(err error, trailer metadata.MD) *tryError {
 	if failed.hint.Delay > 0 {
 		failed.notBefore = time.Now().Add(failed.hint.Delay)
 	}
-	c.mu.Lock()
-	c.notBefore = failed.notBefore
-	c.mu.Unlock()
+	if c.under != nil {
+		c.under.notBefore.Store(&failed.notBefore)
+	}
 	return failed
 }
 
 // denied notes that a policy let nothing run.
 func (c *call) denied(l *level, err error) {
 	if breaker, ok := l.policy.(circuitbreaker.CircuitBreaker[any]); ok {
-		remaining := breaker.RemainingDelay()
-		c.mu.Lock()
-		c.retryAfter = remaining
-		c.mu.Unlock()
+		c.retryAfter.Store(int64(breaker.RemainingDelay()))
 	}
 	c.settings.observers.onDenied(c.info(int(c.attempts.Load()), false), string(l.kind), err)
 }
@@ -225,11 +217,8 @@ func (c *call) failed(err error) error {
 		return attempt.cause
 	}
 	st := rpcstatus.Of(err)
-	c.mu.Lock()
-	retryAfter := c.retryAfter
-	c.mu.Unlock()
 	if st.Code() == codes.Unavailable && errors.Is(err, circuitbreaker.ErrOpen) {
-		st = rpcstatus.WithRetryInfo(st, retryAfter)
+		st = rpcstatus.WithRetryInfo(st, time.Duration(c.retryAfter.Load()))
 	}
 	failed.status = st
 	return failed

@@ -23,7 +23,7 @@ type chain struct {
 type level struct {
 	policy failsafe.Policy[any]
 	kind   policykind.Kind
-	index  int
+	index  int32
 	inner  func(failsafe.Execution[any]) *result // the part of the call that the policy goes around
 }
 
@@ -42,7 +42,7 @@ func newChain(policies []failsafe.Policy[any]) (*chain, error) {
 			continue
 		}
 		l := &c.levels[i]
-		*l = level{policy: policies[i], kind: policykind.Of(policies[i]), index: i + 1}
+		*l = level{policy: policies[i], kind: policykind.Of(policies[i]), index: int32(i) + 1}
 		switch l.kind {
 		case policykind.Retry:
 			l.inner = retried(next)
@@ -174,11 +174,11 @@ func runTry(exec failsafe.Execution[any]) *result {
 	if !ok {
 		return &result{Error: errForeign, Done: true}
 	}
-	e.reached = len(e.call.settings.chain.levels) + 1
+	e.reached = int32(len(e.call.settings.chain.levels)) + 1
 	r := e.call.newResult()
 	r.Result, r.Error = e.call.try(e.scope.ctx, e.hedge)
 	r.Done, r.Success, r.SuccessAll = true, true, true
-	e.counts.executions.Add(1)
+	e.call.counts.executions.Add(1)
 	return r
 }
 

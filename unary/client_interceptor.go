@@ -2,7 +2,7 @@ package unary
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -26,7 +26,7 @@ func ClientInterceptor(opts ...Option) grpc.UnaryClientInterceptor {
 		if err != nil {
 			return status.Error(codes.Internal, err.Error())
 		}
-		if settings.priority {
+		if settings.priority() {
 			ctx = sendPriority(ctx)
 		}
 		if settings.plain() {
@@ -37,7 +37,7 @@ func ClientInterceptor(opts ...Option) grpc.UnaryClientInterceptor {
 			req:  req, reply: reply, conn: cc, invoker: invoker, options: opts,
 		}
 		c.side = c
-		return c.finish()
+		return c.finish() //nolint:contextcheck // the call holds ctx
 	}
 }
 
@@ -48,11 +48,10 @@ type clientCall struct {
 	conn       *grpc.ClientConn   // set at construction, then read only
 	invoker    grpc.UnaryInvoker  // set at construction, then read only
 	options    []grpc.CallOption  // set at construction, then read only
-	space      [6]grpc.CallOption // for the options of the first attempt
+	space      [3]grpc.CallOption // for the options of the first attempt
 
-	attemptsMu sync.Mutex // guards the field below
-	newest     *clientAttempt
-	firstTry   clientAttempt
+	done     atomic.Pointer[clientAttempt] // the attempt that was done last
+	firstTry clientAttempt
 }
 
 // clientAttempt is one attempt, with targets of its own. Nobody else writes to them.
@@ -60,9 +59,8 @@ type clientAttempt struct {
 	reply   any
 	header  metadata.MD
 	trailer metadata.MD
-	peer    peer.Peer
-	done    bool           // guarded by attemptsMu
-	older   *clientAttempt // guarded by attemptsMu
+	peer    *peer.Peer     // nil where the caller does not ask
+	before  *clientAttempt // the one that was done before it; read only once it is done
 }
 
 // finish runs the call, and hands what the winner got to the caller, once.
@@ -92,13 +90,13 @@ func (c *clientCall) attempt(ctx context.Context, number int) (any, metadata.MD,
 			return nil, nil, status.Errorf(codes.Internal, "unary: the reply is a %T and not a pointer", c.reply)
 		}
 	}
-	c.attemptsMu.Lock()
-	a.older, c.newest = c.newest, a
-	c.attemptsMu.Unlock()
 	err := c.invoker(ctx, c.method, c.req, a.reply, c.conn, c.attemptOptions(a, number)...)
-	c.attemptsMu.Lock()
-	a.done = true
-	c.attemptsMu.Unlock()
+	for {
+		a.before = c.done.Load()
+		if c.done.CompareAndSwap(a.before, a) {
+			break
+		}
+	}
 	return a.reply, a.trailer, err
 }
 
@@ -117,7 +115,8 @@ func (c *clientCall) attemptOptions(a *clientAttempt, number int) []grpc.CallOpt
 		case grpc.HeaderCallOption:
 			opt = grpc.Header(&a.header)
 		case grpc.PeerCallOption:
-			opt = grpc.Peer(&a.peer)
+			a.peer = &peer.Peer{}
+			opt = grpc.Peer(a.peer)
 		case grpc.TrailerCallOption:
 			continue
 		}
@@ -140,24 +139,19 @@ func (c *clientCall) handOver(reply any, err error) {
 		case grpc.TrailerCallOption:
 			*target.TrailerAddr = a.trailer
 		case grpc.PeerCallOption:
-			*target.PeerAddr = a.peer
+			*target.PeerAddr = *a.peer
 		}
 	}
 }
 
 func (c *clientCall) winner(reply any, err error) *clientAttempt {
-	c.attemptsMu.Lock()
-	defer c.attemptsMu.Unlock()
-	var last *clientAttempt
-	for a := c.newest; a != nil; a = a.older {
-		if !a.done {
-			continue
-		}
-		if err == nil && same(a.reply, reply) {
+	last := c.done.Load()
+	if err != nil {
+		return last
+	}
+	for a := last; a != nil; a = a.before {
+		if same(a.reply, reply) {
 			return a
-		}
-		if last == nil {
-			last = a
 		}
 	}
 	return last

@@ -38,19 +38,19 @@ type scope struct {
 //
 // An execution is used by one goroutine at a time, but for Cancel. Timeouts and hedges make copies of it.
 type execution struct {
-	call   *call
-	counts *counts
-	scope  *scope
+	call  *call
+	scope *scope
 
-	attemptStart time.Time
-	hedge        bool
-	last         result // Result and Error only; guarded by counts.mu
+	lastResult any           // guarded by counts.mu
+	lastError  error         // guarded by counts.mu
+	began      time.Duration // when the current try began, after the start of the call
 
-	reached   int         // the innermost level of the chain that the current try has come to
 	verdict   *result     // an outcome that a retry policy is not to try again
-	giveUp    bool        // the next retry would come after the caller's deadline
 	branches  *hedgeGroup // the hedges that run, inside a hedge policy
-	branching bool        // copies of this execution are branches
+	reached   int32       // the innermost level of the chain that the current try has come to
+	hedge     bool
+	branching bool // copies of this execution are branches
+	giveUp    bool // the next retry would come after the caller's deadline
 }
 
 var _ policy.ExecutionInternal[any] = (*execution)(nil)
@@ -59,28 +59,28 @@ var _ policy.ExecutionInternal[any] = (*execution)(nil)
 func (e *execution) Context() context.Context { return e.scope.ctx }
 
 // Attempts returns the number of tries so far, the current one and those that a policy denied included.
-func (e *execution) Attempts() int { return int(e.counts.attempts.Load()) }
+func (e *execution) Attempts() int { return int(e.call.counts.attempts.Load()) }
 
 // Executions returns the number of tries that ran and are done.
-func (e *execution) Executions() int { return int(e.counts.executions.Load()) }
+func (e *execution) Executions() int { return int(e.call.counts.executions.Load()) }
 
 // Retries returns the number of retries so far.
-func (e *execution) Retries() int { return int(e.counts.retries.Load()) }
+func (e *execution) Retries() int { return int(e.call.counts.retries.Load()) }
 
 // Hedges returns the number of hedges so far.
-func (e *execution) Hedges() int { return int(e.counts.hedges.Load()) }
+func (e *execution) Hedges() int { return int(e.call.counts.hedges.Load()) }
 
 // StartTime returns when the call began.
-func (e *execution) StartTime() time.Time { return e.counts.start }
+func (e *execution) StartTime() time.Time { return e.call.counts.start }
 
 // ElapsedTime returns the time since the call began.
-func (e *execution) ElapsedTime() time.Duration { return time.Since(e.counts.start) }
+func (e *execution) ElapsedTime() time.Duration { return time.Since(e.call.counts.start) }
 
 // AttemptStartTime returns when the current try began.
-func (e *execution) AttemptStartTime() time.Time { return e.attemptStart }
+func (e *execution) AttemptStartTime() time.Time { return e.call.counts.start.Add(e.began) }
 
 // ElapsedAttemptTime returns the time since the current try began.
-func (e *execution) ElapsedAttemptTime() time.Duration { return time.Since(e.attemptStart) }
+func (e *execution) ElapsedAttemptTime() time.Duration { return e.ElapsedTime() - e.began }
 
 // IsFirstAttempt tells whether there was no try before this one.
 func (e *execution) IsFirstAttempt() bool { return e.Attempts() == 1 }
@@ -93,19 +93,19 @@ func (e *execution) IsHedge() bool { return e.hedge }
 
 // LastResult returns the result of the last try.
 func (e *execution) LastResult() any {
-	e.counts.mu.Lock()
-	defer e.counts.mu.Unlock()
-	return e.last.Result
+	e.call.counts.mu.Lock()
+	defer e.call.counts.mu.Unlock()
+	return e.lastResult
 }
 
 // LastError returns the error of the last try, or else that of the context.
 func (e *execution) LastError() error {
-	e.counts.mu.Lock()
-	defer e.counts.mu.Unlock()
-	if e.last.Error == nil {
+	e.call.counts.mu.Lock()
+	defer e.call.counts.mu.Unlock()
+	if e.lastError == nil {
 		return e.scope.ctx.Err()
 	}
-	return e.last.Error
+	return e.lastError
 }
 
 // IsCanceled tells whether a timeout, a hedge that won, or the caller has cancelled the execution.
@@ -119,8 +119,8 @@ func (e *execution) IsCanceledWithResult() (bool, *result) {
 	if e.scope.ctx.Err() == nil {
 		return false, nil
 	}
-	e.counts.mu.Lock()
-	defer e.counts.mu.Unlock()
+	e.call.counts.mu.Lock()
+	defer e.call.counts.mu.Unlock()
 	return true, e.cancelledLocked()
 }
 
@@ -140,8 +140,8 @@ func (e *execution) cancelledLocked() *result {
 
 // RecordResult notes the outcome of a try. It returns the result of the execution where that is cancelled.
 func (e *execution) RecordResult(r *result) *result {
-	e.counts.mu.Lock()
-	defer e.counts.mu.Unlock()
+	e.call.counts.mu.Lock()
+	defer e.call.counts.mu.Unlock()
 	if cancelled := e.cancelledLocked(); cancelled != nil {
 		return cancelled
 	}
@@ -151,7 +151,7 @@ func (e *execution) RecordResult(r *result) *result {
 
 func (e *execution) noteLocked(r *result) {
 	if r != nil {
-		e.last.Result, e.last.Error = r.Result, r.Error
+		e.lastResult, e.lastError = r.Result, r.Error
 	}
 }
 
@@ -164,30 +164,30 @@ func (e *execution) InitializeRetry() *result {
 		return e.failure()
 	}
 	e.awaitServer()
-	e.counts.mu.Lock()
-	defer e.counts.mu.Unlock()
+	e.call.counts.mu.Lock()
+	defer e.call.counts.mu.Unlock()
 	if cancelled := e.cancelledLocked(); cancelled != nil {
 		return cancelled
 	}
-	if e.counts.attempts.Add(1) > 1 {
-		e.counts.retries.Add(1)
+	if e.call.counts.attempts.Add(1) > 1 {
+		e.call.counts.retries.Add(1)
 	}
-	e.attemptStart = time.Now()
+	e.began = e.ElapsedTime()
 	return nil
 }
 
 // failure returns the last outcome as a final one.
 func (e *execution) failure() *result {
-	e.counts.mu.Lock()
-	defer e.counts.mu.Unlock()
-	return &result{Result: e.last.Result, Error: e.last.Error, Done: true}
+	e.call.counts.mu.Lock()
+	defer e.call.counts.mu.Unlock()
+	return &result{Result: e.lastResult, Error: e.lastError, Done: true}
 }
 
 // awaitServer waits for the time that the server gave with its last failure.
 func (e *execution) awaitServer() {
-	e.counts.mu.Lock()
-	last := e.last.Error
-	e.counts.mu.Unlock()
+	e.call.counts.mu.Lock()
+	last := e.lastError
+	e.call.counts.mu.Unlock()
 	waitUntil(e.scope.ctx, notBefore(last))
 }
 
@@ -210,8 +210,8 @@ func waitUntil(ctx context.Context, at time.Time) {
 
 // Cancel cancels the scope of the execution, which then has the result r.
 func (e *execution) Cancel(r *result) {
-	e.counts.mu.Lock()
-	defer e.counts.mu.Unlock()
+	e.call.counts.mu.Lock()
+	defer e.call.counts.mu.Unlock()
 	if e.scope.ctx.Err() != nil {
 		return
 	}
@@ -219,16 +219,16 @@ func (e *execution) Cancel(r *result) {
 		e.scope.result = r
 		e.noteLocked(r)
 	}
-	if e.scope.cancel != nil && (r != nil || !e.counts.deferred.Load()) {
+	if e.scope.cancel != nil && (r != nil || !e.call.counts.deferred.Load()) {
 		e.scope.cancel()
 	}
 }
 
 // DeferCancel keeps contexts alive until the function it returns is called.
 func (e *execution) DeferCancel() func() {
-	e.counts.deferred.Store(true)
+	e.call.counts.deferred.Store(true)
 	return func() {
-		if e.counts.deferred.CompareAndSwap(true, false) {
+		if e.call.counts.deferred.CompareAndSwap(true, false) {
 			e.Cancel(nil)
 		}
 	}
@@ -256,15 +256,15 @@ func (e *execution) CopyForHedge() failsafe.Execution[any] {
 	c := e.copy()
 	c.enterScope()
 	c.hedge = true
-	c.counts.attempts.Add(1)
-	c.counts.hedges.Add(1)
+	c.call.counts.attempts.Add(1)
+	c.call.counts.hedges.Add(1)
 	c.branches.begin()
 	return c
 }
 
 func (e *execution) copy() *execution {
-	e.counts.mu.Lock()
-	defer e.counts.mu.Unlock()
+	e.call.counts.mu.Lock()
+	defer e.call.counts.mu.Unlock()
 	c := *e
 	c.branching, c.verdict = false, nil
 	return &c

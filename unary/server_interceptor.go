@@ -24,7 +24,7 @@ func ServerInterceptor(opts ...Option) grpc.UnaryServerInterceptor {
 		if err != nil {
 			return nil, status.Error(codes.Internal, err.Error())
 		}
-		if settings.priority {
+		if settings.priority() {
 			if ctx, err = receivePriority(ctx); err != nil {
 				return nil, err
 			}
@@ -34,7 +34,7 @@ func ServerInterceptor(opts ...Option) grpc.UnaryServerInterceptor {
 		}
 		c := &serverCall{call: call{ctx: ctx, method: info.FullMethod, settings: settings}, req: req, handler: handler}
 		c.side = c
-		return c.finish()
+		return c.finish() //nolint:contextcheck // the call holds ctx
 	}
 }
 

@@ -13,12 +13,11 @@ type settings struct {
 	base, own *options // own is nil where the call has no options of this package
 	chain     *chain   // nil where there are no policies
 	observers *observers
-	priority  bool
 }
 
 // settingsFor resolves the options of an interceptor and those of a call.
 func settingsFor(base, own *options, method string) (settings, error) {
-	s := settings{base: base, own: own, chain: base.plan(method), observers: &base.observers, priority: base.priority}
+	s := settings{base: base, own: own, chain: base.plan(method), observers: &base.observers}
 	if len(base.errs) > 0 {
 		return s, base.err()
 	}
@@ -31,9 +30,11 @@ func settingsFor(base, own *options, method string) (settings, error) {
 	if !own.observers.empty() {
 		s.observers = base.observers.with(&own.observers)
 	}
-	s.priority = base.priority || own.priority
 	return s, own.err()
 }
+
+// priority reports whether priorities are passed on.
+func (s *settings) priority() bool { return s.base.priority || s.own != nil && s.own.priority }
 
 // plain reports that there is nothing to do but the call.
 func (s *settings) plain() bool {
