@@ -30,7 +30,7 @@ const (
 // those of [retrypolicy.Builder].
 func NewRetryPolicyBuilder() retrypolicy.Builder[any] {
 	b := &retryBuilder{Builder: retrypolicy.NewBuilder[any]()}
-	b.backoff = backoff{first: defaultBackoff, most: defaultMaxBackoff, factor: 2, jitter: fullJitter}
+	b.backoff = backoff{first: defaultBackoff, most: defaultMaxBackoff, factor: 2}
 	b.Builder.WithMaxRetries(-1).HandleIf(func(_ any, err error) bool { return worthWaiting(err) })
 	return b
 }
@@ -52,38 +52,42 @@ type backoff struct {
 	factor      float64
 	random      [2]time.Duration // drawn from, where the second is not zero
 	custom      failsafe.DelayFunc[any]
-	jitter      func(time.Duration) time.Duration
+	jitter      func(time.Duration) time.Duration // nil: full jitter, but for what is random already
 }
 
 // delay returns how long to wait after exec's last failure (invariant 20: cap, then jitter).
 func (b backoff) delay(exec failsafe.ExecutionAttempt[any]) time.Duration {
-	delay := b.jitter(b.unjittered(exec))
+	delay, jitter := b.unjittered(exec)
+	switch {
+	case b.jitter != nil:
+		delay = b.jitter(delay)
+	case jitter:
+		delay = upTo(delay)
+	}
 	if e, ok := errors.AsType[*attemptError](exec.LastError()); ok {
 		delay = max(delay, e.hint.Delay)
 	}
 	return delay
 }
 
-func (b backoff) unjittered(exec failsafe.ExecutionAttempt[any]) time.Duration {
+// unjittered returns the delay without jitter, and whether it needs any.
+func (b backoff) unjittered(exec failsafe.ExecutionAttempt[any]) (delay time.Duration, jitter bool) {
 	if b.custom != nil {
 		if delay := b.custom(exec); delay >= 0 {
-			return delay
+			return delay, true
 		}
 	}
 	if b.random[1] > 0 {
-		return b.random[0] + upTo(b.random[1]-b.random[0])
+		return b.random[0] + upTo(b.random[1]-b.random[0]), false
 	}
-	delay := float64(b.first)
+	next := float64(b.first)
 	for range exec.Retries() {
-		if delay *= b.factor; delay >= float64(b.most) {
-			return b.most
+		if next *= b.factor; next >= float64(b.most) {
+			return b.most, true
 		}
 	}
-	return time.Duration(delay)
+	return time.Duration(next), true
 }
-
-// fullJitter returns a random duration above zero, and up to d.
-func fullJitter(d time.Duration) time.Duration { return upTo(d) }
 
 // upTo returns a random duration above zero and up to d; d where it is not above zero.
 func upTo(d time.Duration) time.Duration {

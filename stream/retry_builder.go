@@ -27,7 +27,6 @@ func (b *retryBuilder) WithBackoffFactor(delay, maxDelay time.Duration, factor f
 
 func (b *retryBuilder) WithRandomDelay(delayMin, delayMax time.Duration) retrypolicy.Builder[any] {
 	b.backoff.random = [2]time.Duration{delayMin, delayMax}
-	b.backoff.jitter = func(d time.Duration) time.Duration { return d }
 	return b
 }
 
