@@ -109,13 +109,13 @@ func (f *feed) serve(s bidi) error {
 	if err := s.Send(frame{kind: hello, seq: f.last()}.response()); err != nil {
 		return err
 	}
-	var sendMu sync.Mutex // both goroutines send
+	turn := make(chan struct{}, 1) // both goroutines send; a mutex held while one waits would stop the bubble's clock
 	received := make(chan error, 1)
-	go func() { received <- f.receive(s, &sendMu) }() // ends with the stream; the line below waits for it
+	go func() { received <- f.receive(s, turn) }() // ends with the stream; the line below waits for it
 	for seq := start.seq + 1; seq <= f.total; seq++ {
-		sendMu.Lock()
+		turn <- struct{}{}
 		err := s.Send(frame{kind: data, seq: seq, size: f.size}.response())
-		sendMu.Unlock()
+		<-turn
 		if err != nil {
 			break // the receiver tells
 		}
@@ -123,7 +123,7 @@ func (f *feed) serve(s bidi) error {
 	return <-received
 }
 
-func (f *feed) receive(s bidi, sendMu *sync.Mutex) error {
+func (f *feed) receive(s bidi, turn chan struct{}) error {
 	for {
 		m, err := s.Recv()
 		if errors.Is(err, io.EOF) {
@@ -133,9 +133,9 @@ func (f *feed) receive(s bidi, sendMu *sync.Mutex) error {
 			return err
 		}
 		f.store(frameOf(m).seq)
-		sendMu.Lock()
+		turn <- struct{}{}
 		err = s.Send(frame{kind: ack, seq: f.last()}.response())
-		sendMu.Unlock()
+		<-turn
 		if err != nil {
 			return err
 		}

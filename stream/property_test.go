@@ -1,0 +1,159 @@
+package stream_test
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/streamsafe/streamsafe/internal/testnet"
+	"github.com/streamsafe/streamsafe/stream"
+)
+
+// script is a random course of an exchange.
+type script struct {
+	toServer, toClient int
+	size               int // of the server's messages
+	window             stream.ReplayLimits
+	ackEvery           int
+	faults             []testnet.Fault
+	pauses             []time.Duration // of the sender, in turn
+	slow               []time.Duration // of the receiver, in turn
+	holds              bool
+}
+
+func drawScript(t *rapid.T) script {
+	pause := rapid.SliceOfN(rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, time.Second, 20 * time.Second}), 1, 8)
+	s := script{
+		toServer: rapid.IntRange(0, 60).Draw(t, "messages to the server"),
+		toClient: rapid.IntRange(0, 60).Draw(t, "messages to the client"),
+		size:     rapid.SampledFrom([]int{0, 100, 2000, 40_000}).Draw(t, "size"),
+		window: stream.ReplayLimits{
+			Messages: rapid.IntRange(1, 40).Draw(t, "window"),
+			Bytes:    rapid.SampledFrom([]int{0, 200, 100_000}).Draw(t, "window in bytes"),
+		},
+		ackEvery: rapid.IntRange(1, 5).Draw(t, "acknowledged every"),
+		pauses:   pause.Draw(t, "pauses of the sender"),
+		slow:     pause.Draw(t, "pauses of the receiver"),
+		holds:    rapid.Bool().Draw(t, "holds"),
+	}
+	s.faults = rapid.SliceOfN(rapid.Custom(drawFault), 0, 8).Draw(t, "faults")
+	return s
+}
+
+func drawFault(t *rapid.T) testnet.Fault {
+	f := testnet.Fault{
+		Kind: rapid.SampledFrom([]testnet.Kind{
+			testnet.FIN, testnet.RST, testnet.Truncate, testnet.BlackHole, testnet.StallToServer, testnet.StallToClient,
+		}).Draw(t, "kind"),
+		Direction: rapid.SampledFrom([]testnet.Direction{testnet.ToServer, testnet.ToClient}).Draw(t, "direction"),
+		Total:     true,
+		For:       rapid.SampledFrom([]time.Duration{time.Second, 30 * time.Second}).Draw(t, "for"),
+	}
+	if rapid.Bool().Draw(t, "in bytes") {
+		f.Bytes = rapid.Int64Range(0, 20_000).Draw(t, "bytes")
+		return f
+	}
+	f.Message = rapid.IntRange(1, 40).Draw(t, "message")
+	f.Where = rapid.SampledFrom([]testnet.Where{testnet.Before, testnet.Inside, testnet.After}).Draw(t, "where")
+	return f
+}
+
+// lazyAcks is a server's stream that lets only every so many acknowledgements through, and that of the last message.
+type lazyAcks struct {
+	bidi
+	every int
+	last  uint64
+
+	mu   sync.Mutex // guards seen
+	seen int
+}
+
+func (l *lazyAcks) Send(m *response) error {
+	if f := frameOf(m); f.kind == ack && f.seq != l.last {
+		l.mu.Lock()
+		l.seen++
+		skip := l.seen%l.every != 0
+		l.mu.Unlock()
+		if skip {
+			return nil
+		}
+	}
+	return l.bidi.Send(m)
+}
+
+// Whatever goes wrong, and whoever is slow: in order, no loss, no duplicate, bounded.
+func TestExchangeHoldsWhateverHappens(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		sc := drawScript(rt)
+		synctest.Test(t, func(t *testing.T) {
+			f := &feed{total: uint64(sc.toClient), size: sc.size}
+			j := keepJournal(f)
+			journalled := f.handler
+			f.handler = func(s bidi) error {
+				every := min(sc.ackEvery, sc.window.Messages)
+				if sc.window.Bytes == 200 {
+					every = 1
+				}
+				return journalled(&lazyAcks{bidi: s, every: every, last: uint64(sc.toServer)})
+			}
+			w := newWorld(t, f)
+			w.ArmInOrder(sc.faults...)
+			opts := []stream.ClientOption{
+				stream.WithReplay(sc.window), stream.WithIdleTimeout(5 * time.Second),
+				stream.WithSendTimeout(5 * time.Second), stream.WithOpenTimeout(5 * time.Second),
+			}
+			if sc.holds {
+				opts = append(opts, stream.HoldUntilCheckpoint(1<<20, stream.OverflowFail))
+			}
+			s := w.mustOpen(opts...)
+			sent := make(chan error, 1)
+			go func() { sent <- sc.send(s) }() // ends with the stream; a line below waits for it
+			hung := time.AfterFunc(24*time.Hour, func() {
+				t.Errorf("does not end: %+v, after %+v, %+v", sc, w.Cuts(), s.Stats())
+				_ = s.Close()
+			})
+			defer hung.Stop()
+			got, err := sc.receive(s)
+			require.ErrorIs(t, err, io.EOF, "the end of %+v", sc)
+			require.NoError(t, <-sent)
+			require.Equal(t, upTo(uint64(sc.toClient)), got, "what the application got in %+v", sc)
+			require.Equal(t, upTo(uint64(sc.toServer)), f.stored, "what the server has after %+v", sc)
+			j.check(t)
+			require.NoError(t, s.Close())
+			synctest.Wait()
+			require.Zero(t, f.active, "handlers left after %+v", sc)
+		})
+	})
+}
+
+func (sc script) send(s *client) error {
+	for seq := uint64(1); seq <= uint64(sc.toServer); seq++ {
+		time.Sleep(sc.pauses[int(seq)%len(sc.pauses)])
+		if err := s.Send(frame{kind: data, seq: seq, size: sizeOf(seq)}.request()); err != nil {
+			return err
+		}
+		if st := s.Stats(); st.Unacked > sc.window.Messages {
+			return errors.New("more messages are kept than allowed")
+		}
+	}
+	return s.CloseSend()
+}
+
+func (sc script) receive(s *client) ([]uint64, error) {
+	var got []uint64
+	for {
+		m, err := s.Recv()
+		if err != nil {
+			return got, err
+		}
+		got = append(got, frameOf(m).seq)
+		time.Sleep(sc.slow[len(got)%len(sc.slow)])
+	}
+}
