@@ -303,6 +303,54 @@ func TestAThrottlerAndALimiterLearnHowRPCsEnd(t *testing.T) {
 	})
 }
 
+// An adaptive limiter learns from durations, so not from those that the client has chosen.
+func TestALimiterLearnsOnlyFromRPCsThatRan(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		limiter := &spyLimiter{AdaptiveLimiter: adaptivelimiter.NewWithDefaults[any]()}
+		shut := true
+		a := accountant(t, tap.WithPolicies(limiter))
+		conn := serve(t, &service{unary: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+			grpc.StatsHandler(a), grpc.InTapHandle(tap.Chain(a.Handle, func(ctx context.Context, _ *grpctap.Info) (context.Context, error) {
+				if shut {
+					return ctx, bulkhead.ErrFull
+				}
+				return ctx, nil
+			})))
+		require.Error(t, call(t.Context(), conn))
+		require.Equal(t, [2]int{0, 1}, [2]int{limiter.recorded, limiter.dropped}, "it never ran")
+		shut = false
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		require.Error(t, call(ctx, conn))
+		synctest.Wait()
+		require.Equal(t, [2]int{0, 2}, [2]int{limiter.recorded, limiter.dropped}, "it was cancelled")
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.Error(t, call(ctx, conn))
+		synctest.Wait()
+		require.Equal(t, [2]int{1, 2}, [2]int{limiter.recorded, limiter.dropped}, "the server was too slow")
+	})
+}
+
+type spyLimiter struct {
+	adaptivelimiter.AdaptiveLimiter[any]
+	recorded, dropped int
+}
+
+type spyPermit struct {
+	adaptivelimiter.Permit
+	of *spyLimiter
+}
+
+func (l *spyLimiter) TryAcquirePermit() (adaptivelimiter.Permit, bool) {
+	p, ok := l.AdaptiveLimiter.TryAcquirePermit()
+	return spyPermit{p, l}, ok
+}
+
+func (p spyPermit) Record() { p.of.recorded++; p.Permit.Record() }
+func (p spyPermit) Drop()   { p.of.dropped++; p.Permit.Drop() }
+
 // A cancelled RPC says nothing about the server. One that the client gave up at its deadline does.
 func TestACancelledRPCIsNoVerdict(t *testing.T) {
 	t.Parallel()
@@ -318,6 +366,7 @@ func TestACancelledRPCIsNoVerdict(t *testing.T) {
 		}
 		quit()
 		require.True(t, breaker.IsClosed())
+		require.Zero(t, breaker.Metrics().Executions())
 
 		late := func() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)

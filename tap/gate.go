@@ -39,41 +39,48 @@ const (
 	fault                 // the server failed
 )
 
+// gateMaker makes gates of policies.
+type gateMaker struct {
+	accounts bool          // somebody tells how RPCs end
+	levels   levelReader   // for prioritized policies
+	delay    time.Duration // what refusals tell clients to wait
+}
+
 // gatesOf returns the gates for policies. Permits that have to be given back need an accountant.
-func gatesOf(policies []failsafe.Policy[any], accounts bool, delay time.Duration) ([]gate, error) {
+func (m gateMaker) gatesOf(policies []failsafe.Policy[any]) ([]gate, error) {
 	var gates []gate
 	var errs []error
 	for _, p := range policies {
 		holds := false
 		switch p := p.(type) {
 		case ratelimiter.RateLimiter[any]:
-			gates = append(gates, &rateGate{p, refuse(ReasonRateLimiter, ratelimiter.ErrExceeded, delay)})
+			gates = append(gates, &rateGate{p, refuse(ReasonRateLimiter, ratelimiter.ErrExceeded, m.delay)})
 		case circuitbreaker.CircuitBreaker[any]:
-			gates = append(gates, newBreakerGate(p, delay))
+			gates = append(gates, newBreakerGate(p, m.delay))
 		case adaptivethrottler.AdaptiveThrottler[any]:
-			gates = append(gates, newThrottlerGate(func(int) bool { return p.TryAcquirePermit() }, false, p, delay))
+			gates = append(gates, m.throttlerGate(func(int) bool { return p.TryAcquirePermit() }, false, p))
 		case adaptivethrottler.PriorityThrottler[any]:
-			gates = append(gates, newThrottlerGate(p.TryAcquirePermitWithLevel, true, p, delay))
+			gates = append(gates, m.throttlerGate(p.TryAcquirePermitWithLevel, true, p))
 		case bulkhead.Bulkhead[any]:
 			holds = true
-			gates = append(gates, &bulkheadGate{p, refuse(ReasonBulkhead, bulkhead.ErrFull, delay)})
+			gates = append(gates, &bulkheadGate{p, refuse(ReasonBulkhead, bulkhead.ErrFull, m.delay)})
 		case adaptivelimiter.AdaptiveLimiter[any]:
 			holds = true
-			gates = append(gates, newLimiterGate(func(context.Context, int) (adaptivelimiter.Permit, bool) {
+			gates = append(gates, m.limiterGate(func(context.Context, int) (adaptivelimiter.Permit, bool) {
 				return p.TryAcquirePermit()
-			}, false, delay))
+			}, false))
 		case adaptivelimiter.PriorityLimiter[any]:
 			holds = true
-			gates = append(gates, newLimiterGate(func(ctx context.Context, level int) (adaptivelimiter.Permit, bool) {
+			gates = append(gates, m.limiterGate(func(ctx context.Context, level int) (adaptivelimiter.Permit, bool) {
 				permit, err := p.AcquirePermitWithMaxWait(priority.ContextWithLevel(ctx, level), 0)
 				return permit, err == nil
-			}, true, delay))
+			}, true))
 		case nil:
 			errs = append(errs, errors.New("a policy is nil"))
 		default:
 			errs = append(errs, fmt.Errorf("%T has no place in a tap", p))
 		}
-		if holds && !accounts {
+		if holds && !m.accounts {
 			errs = append(errs, fmt.Errorf("%T holds permits until RPCs end: it needs an Accountant", p))
 		}
 	}
@@ -116,19 +123,21 @@ func (g *bulkheadGate) end(outcome, error) { g.bulkhead.ReleasePermit() }
 
 // limiterGate is an adaptive limiter, with or without priorities.
 type limiterGate struct {
-	acquire     func(ctx context.Context, level int) (adaptivelimiter.Permit, bool)
-	prioritized bool
-	full        *refusal
+	acquire func(ctx context.Context, level int) (adaptivelimiter.Permit, bool)
+	levels  levelReader
+	full    *refusal
 }
 
-func newLimiterGate(
-	acquire func(context.Context, int) (adaptivelimiter.Permit, bool), prioritized bool, delay time.Duration,
+func (m gateMaker) limiterGate(
+	acquire func(context.Context, int) (adaptivelimiter.Permit, bool), prioritized bool,
 ) *limiterGate {
-	return &limiterGate{acquire, prioritized, refuse(ReasonAdaptiveLimiter, adaptivelimiter.ErrExceeded, delay)}
+	return &limiterGate{
+		acquire, m.levels.wanted(prioritized), refuse(ReasonAdaptiveLimiter, adaptivelimiter.ErrExceeded, m.delay),
+	}
 }
 
 func (g *limiterGate) pass(ctx context.Context, header metadata.MD, adm *admission) *refusal {
-	level, r := levelOf(ctx, header, g.prioritized)
+	level, r := g.levels.levelOf(ctx, header)
 	if r != nil {
 		return r
 	}
@@ -170,18 +179,20 @@ func record(to recorder, o outcome, err error) {
 
 // throttlerGate is an adaptive throttler, with or without priorities.
 type throttlerGate struct {
-	acquire     func(level int) bool
-	prioritized bool
-	recorder    recorder
-	full        *refusal
+	acquire  func(level int) bool
+	levels   levelReader
+	recorder recorder
+	full     *refusal
 }
 
-func newThrottlerGate(acquire func(int) bool, prioritized bool, to recorder, delay time.Duration) *throttlerGate {
-	return &throttlerGate{acquire, prioritized, to, refuse(ReasonThrottler, adaptivethrottler.ErrExceeded, delay)}
+func (m gateMaker) throttlerGate(acquire func(int) bool, prioritized bool, to recorder) *throttlerGate {
+	return &throttlerGate{
+		acquire, m.levels.wanted(prioritized), to, refuse(ReasonThrottler, adaptivethrottler.ErrExceeded, m.delay),
+	}
 }
 
 func (g *throttlerGate) pass(ctx context.Context, header metadata.MD, adm *admission) *refusal {
-	level, r := levelOf(ctx, header, g.prioritized)
+	level, r := g.levels.levelOf(ctx, header)
 	if r != nil {
 		return r
 	}

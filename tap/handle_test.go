@@ -104,12 +104,14 @@ func TestAPlainHandle(t *testing.T) {
 			require.Equal(t, codes.Unavailable, status.Code(err))
 			require.Equal(t, 59*time.Second, rpcstatus.HintOf(err, nil).Delay)
 		}
-		time.Sleep(59 * time.Second)
+		time.Sleep(29 * time.Second)
+		require.Equal(t, 30*time.Second, rpcstatus.HintOf(call(t.Context(), conn), nil).Delay)
+		time.Sleep(30 * time.Second)
 		require.NoError(t, call(t.Context(), conn), "the permits of the breaker's trial are for others to take")
 		require.True(t, breaker.TryAcquirePermit())
 		s := counters.Stats()
 		require.Equal(t, uint64(3), s.Admitted)
-		require.Equal(t, map[tap.Reason]uint64{tap.ReasonRateLimiter: 1, tap.ReasonCircuitBreaker: 5}, s.Refused)
+		require.Equal(t, map[tap.Reason]uint64{tap.ReasonRateLimiter: 1, tap.ReasonCircuitBreaker: 6}, s.Refused)
 	})
 }
 
@@ -227,6 +229,10 @@ func TestChain(t *testing.T) {
 	require.Equal(t, uint64(9), a.Stats().Unstarted)
 	require.Equal(t, uint64(9), b.Stats().Unstarted)
 
+	flat := tap.Chain(first, a.Handle, b.Handle, last)
+	for range 2 {
+		require.Equal(t, refuse, knock(flat, unaryCall))
+	}
 	refuse = nil
 	require.NoError(t, knock(handle, unaryCall))
 	require.False(t, outer.TryAcquirePermit())
@@ -253,6 +259,9 @@ func TestARefusedTrialLeavesTheBreakerItsPermit(t *testing.T) {
 			require.Equal(t, codes.ResourceExhausted, status.Code(call(t.Context(), conn)))
 		}
 		require.True(t, breaker.IsHalfOpen(), "a refusal is no verdict")
+		breaker.Open()
+		require.Equal(t, codes.Unavailable, status.Code(call(t.Context(), conn)), "what was left of the trial is no way in")
+		breaker.HalfOpen()
 		require.Zero(t, breaker.Metrics().Executions())
 		shut = false
 		for range 2 {

@@ -54,10 +54,9 @@ func ByPeer() func(context.Context, *grpctap.Info) string {
 
 // keyTable has the gates of each key.
 type keyTable struct {
-	keyRule                // set at construction, then read only
-	delay    time.Duration // set at construction, then read only
-	accounts bool          // set at construction, then read only
-	overflow *keyEntry     // set at construction, then read only
+	keyRule            // set at construction, then read only
+	gates    gateMaker // set at construction, then read only
+	overflow *keyEntry // set at construction, then read only
 
 	mu      sync.Mutex // guards the fields below, and those of the entries that are not read only
 	entries map[string]*keyEntry
@@ -75,11 +74,11 @@ type keyEntry struct {
 	running        int // RPCs that hold it
 }
 
-func newKeyTable(rule keyRule, accounts bool, delay time.Duration) (*keyTable, error) {
+func newKeyTable(rule keyRule, gates gateMaker) (*keyTable, error) {
 	if rule.limit == 0 {
 		rule.limit = defaultKeys
 	}
-	t := &keyTable{keyRule: rule, accounts: accounts, delay: delay, entries: make(map[string]*keyEntry)}
+	t := &keyTable{keyRule: rule, gates: gates, entries: make(map[string]*keyEntry)}
 	t.recent.next, t.recent.previous = &t.recent, &t.recent
 	var err error
 	t.overflow, err = t.newEntry(OverflowKey)
@@ -89,7 +88,7 @@ func newKeyTable(rule keyRule, accounts bool, delay time.Duration) (*keyTable, e
 // newEntry makes the entry for a key. Where its policies are wrong, it refuses every RPC.
 func (t *keyTable) newEntry(key string) (*keyEntry, error) {
 	e := &keyEntry{table: t, key: key}
-	gates, err := gatesOf(t.policies(key), t.accounts, t.delay)
+	gates, err := t.gates.gatesOf(t.policies(key))
 	if err != nil {
 		gates = []gate{closedGate{misconfigured(err)}}
 	}
@@ -145,7 +144,7 @@ func (t *keyTable) insert(e *keyEntry, now time.Time) *keyEntry {
 // useLocked makes e the most recently used.
 func (t *keyTable) useLocked(e *keyEntry, now time.Time) {
 	t.touchLocked(e, now)
-	if t.accounts {
+	if t.gates.accounts {
 		e.running++
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,6 +48,9 @@ func TestEachKeyHasPoliciesOfItsOwn(t *testing.T) {
 		}
 		for _, want := range []codes.Code{codes.OK, codes.OK, codes.ResourceExhausted} {
 			require.Equal(t, want, status.Code(call(t.Context(), conn)), "no tenant is a tenant like others")
+		}
+		for _, tenant := range []string{tap.OverflowKey, strings.Repeat("long", 65)} {
+			require.NoError(t, call(metadata.AppendToOutgoingContext(t.Context(), "tenant", tenant), conn), "of the overflow")
 		}
 		require.Equal(t, []string{tap.OverflowKey, "a", "b", ""}, made, "once for each key")
 	})
@@ -99,7 +103,9 @@ func TestAKeyInUseKeepsItsPlace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		a := accountant(t, tap.WithKey(tap.ByMetadata("tenant"), func(string) []failsafe.Policy[any] {
+		var made []string
+		a := accountant(t, tap.WithKey(tap.ByMetadata("tenant"), func(key string) []failsafe.Policy[any] {
+			made = append(made, key)
 			return policies(bulkhead.New[any](1))
 		}, 1))
 		conn := serve(t, &service{unary: func(context.Context) error { <-release; return nil }}, a.ServerOptions()...)
@@ -119,28 +125,34 @@ func TestAKeyInUseKeepsItsPlace(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.Equal(t, codes.OK, ask("c"))
 		require.Equal(t, codes.OK, ask("a"))
+		require.Equal(t, []string{tap.OverflowKey, "a", "c"}, made)
 		synctest.Wait()
 		require.Zero(t, a.Stats().Running)
 	})
 }
 
-func TestManyMakeOneKeyAtOnce(t *testing.T) {
+func TestTwoMakeOneKeyAtOnce(t *testing.T) {
 	t.Parallel()
-	const permits = 1000
-	var counters tap.Counters
-	handle := tap.ServerInHandle(tap.WithCounters(&counters), tap.WithKey(tap.ByMethod(), func(string) []failsafe.Policy[any] {
-		return policies(ratelimiter.NewBursty[any](permits, time.Hour))
-	}, 0))
-	var askers sync.WaitGroup
-	for range 8 {
-		askers.Go(func() {
-			for range permits {
-				_ = knock(handle, unaryCall)
+	synctest.Test(t, func(t *testing.T) {
+		both := make(chan struct{})
+		var making atomic.Int32
+		handle := tap.ServerInHandle(tap.WithKey(tap.ByMethod(), func(key string) []failsafe.Policy[any] {
+			if key != tap.OverflowKey {
+				if making.Add(1) == 2 {
+					close(both)
+				}
+				<-both
 			}
-		})
-	}
-	askers.Wait()
-	require.Equal(t, uint64(permits), counters.Stats().Admitted, "one limiter for the key, whoever made it")
+			return policies(ratelimiter.NewBursty[any](1, time.Hour))
+		}, 0))
+		answers := make(chan error, 2)
+		for range 2 {
+			go func() { answers <- knock(handle, unaryCall) }()
+		}
+		got := []codes.Code{status.Code(<-answers), status.Code(<-answers)}
+		require.ElementsMatch(t, []codes.Code{codes.OK, codes.ResourceExhausted}, got, "one limiter, whoever made it")
+		require.Equal(t, int32(2), making.Load())
+	})
 }
 
 func TestSelectors(t *testing.T) {

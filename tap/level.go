@@ -16,32 +16,55 @@ const (
 	priorityKey = "x-failsafe-priority"
 )
 
-// levelOf returns the level of an RPC, from 0 to 499; 0 where nobody says, or where the policy does not want it.
-func levelOf(ctx context.Context, header metadata.MD, wanted bool) (int, *refusal) {
-	if !wanted {
-		return 0, nil
+// levelReader tells where the level of an RPC is looked for.
+type levelReader uint8
+
+const (
+	noLevel         levelReader = iota // nowhere: the policy does not want it
+	levelOfContext                     // in the context
+	levelOfMetadata                    // in the context, and then in the metadata
+)
+
+// wanted returns r for a prioritized policy.
+func (r levelReader) wanted(prioritized bool) levelReader {
+	if prioritized {
+		return r
 	}
+	return noLevel
+}
+
+// levelOf returns the level of an RPC, from 0 to 499; 0 where nobody says. Policies use it as an index: nothing else may
+// pass.
+func (r levelReader) levelOf(ctx context.Context, header metadata.MD) (int, *refusal) {
 	lowest, highest := priority.VeryLow.MinLevel(), priority.VeryHigh.MaxLevel()
-	if level := priority.LevelFromContext(ctx); level >= 0 {
+	if r == noLevel {
+		return lowest, nil
+	}
+	if level := priority.LevelFromContext(ctx); level >= lowest {
 		return min(level, highest), nil
 	}
-	if values := header[levelKey]; len(values) > 0 {
-		level, err := strconv.Atoi(values[0])
-		if err != nil || level < lowest || level > highest {
-			return 0, malformed(levelKey, lowest, highest)
-		}
-		return level, nil
+	if r == levelOfContext {
+		return lowest, nil
 	}
-	if values := header[priorityKey]; len(values) > 0 {
-		p, err := strconv.Atoi(values[0])
-		if err != nil || p < int(priority.VeryLow) || p > int(priority.VeryHigh) {
-			return 0, malformed(priorityKey, int(priority.VeryLow), int(priority.VeryHigh))
-		}
-		return priority.Priority(p).RandomLevel(), nil
+	if level, ok, refused := number(header, levelKey, lowest, highest); ok || refused != nil {
+		return level, refused
+	}
+	if p, ok, refused := number(header, priorityKey, int(priority.VeryLow), int(priority.VeryHigh)); ok || refused != nil {
+		return priority.Priority(p).RandomLevel(), refused
 	}
 	return lowest, nil
 }
 
-func malformed(key string, lowest, highest int) *refusal {
-	return &refusal{ReasonMalformed, status.Errorf(codes.InvalidArgument, "%s is no number from %d to %d", key, lowest, highest)}
+// number reads a number from the metadata; ok tells whether there is one.
+func number(header metadata.MD, key string, lowest, highest int) (n int, ok bool, refused *refusal) {
+	values := header[key]
+	if len(values) == 0 {
+		return 0, false, nil
+	}
+	n, err := strconv.Atoi(values[0])
+	if err != nil || len(values) > 1 || n < lowest || n > highest {
+		return 0, false, &refusal{ReasonMalformed, status.Errorf(codes.InvalidArgument,
+			"tap: metadata %s: one number from %d to %d is wanted", key, lowest, highest)}
+	}
+	return n, true, nil
 }

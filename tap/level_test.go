@@ -20,7 +20,7 @@ import (
 // Flaw 13: a header from the network panics a prioritized throttler.
 func TestFlaw13HostileLevelsAreRefused(t *testing.T) {
 	t.Parallel()
-	a := accountant(t, tap.WithPolicies(
+	a := accountant(t, tap.WithPriority(), tap.WithPolicies(
 		adaptivethrottler.NewBuilder[any]().BuildPrioritized(adaptivethrottler.NewPrioritizer()),
 		adaptivelimiter.NewBuilder[any]().BuildPrioritized(adaptivelimiter.NewPrioritizer()),
 	))
@@ -32,7 +32,9 @@ func TestFlaw13HostileLevelsAreRefused(t *testing.T) {
 		}
 	}
 	require.Equal(t, codes.InvalidArgument, status.Code(knock(a.Handle, unaryCall, "x-failsafe-priority", "5")))
-	require.Equal(t, uint64(23), a.Stats().Refused[tap.ReasonMalformed])
+	twice := []string{"x-failsafe-level", "1", "x-failsafe-level", "2"}
+	require.Equal(t, codes.InvalidArgument, status.Code(knock(a.Handle, unaryCall, twice...)))
+	require.Equal(t, uint64(24), a.Stats().Refused[tap.ReasonMalformed])
 	for header, values := range map[string][]string{
 		"x-failsafe-level": {"0", "1", "499"}, "x-failsafe-priority": {"0", "1", "2", "3", "4"}, "other": {"nonsense"},
 	} {
@@ -40,8 +42,12 @@ func TestFlaw13HostileLevelsAreRefused(t *testing.T) {
 			require.NoError(t, knock(a.Handle, unaryCall, header, value))
 		}
 	}
-	plain := accountant(t)
-	require.NoError(t, knock(plain.Handle, unaryCall, "x-failsafe-level", "nonsense"), "nobody reads it")
+	for _, deaf := range []*tap.Accountant{
+		accountant(t, tap.WithPriority()),
+		accountant(t, tap.WithPolicies(adaptivethrottler.NewBuilder[any]().BuildPrioritized(adaptivethrottler.NewPrioritizer()))),
+	} {
+		require.NoError(t, knock(deaf.Handle, unaryCall, "x-failsafe-level", "nonsense"), "nobody reads it")
+	}
 
 	for _, ctx := range []context.Context{
 		priority.ContextWithLevel(t.Context(), 500), priority.ContextWithLevel(t.Context(), math.MaxInt),
@@ -63,7 +69,7 @@ func TestLevelsReachThePolicies(t *testing.T) {
 	}
 	prioritizer.Calibrate()
 	require.Equal(t, 250, prioritizer.RejectionThreshold())
-	handle := tap.ServerInHandle(tap.WithPolicies(throttler))
+	handle := tap.ServerInHandle(tap.WithPolicies(throttler), tap.WithPriority())
 	for _, c := range []struct {
 		header, value string
 		want          codes.Code
@@ -80,13 +86,16 @@ func TestLevelsReachThePolicies(t *testing.T) {
 		FullMethodName: unaryCall, Header: map[string][]string{"x-failsafe-level": {"1"}},
 	})
 	require.NoError(t, err, "what an earlier handle says goes before what a client says")
-	require.Equal(t, codes.ResourceExhausted, status.Code(knock(tap.Chain(handle), unaryCall, "x-failsafe-level", "1")))
+	deaf := tap.ServerInHandle(tap.WithPolicies(throttler))
+	require.Equal(t, codes.ResourceExhausted, status.Code(knock(deaf, unaryCall, "x-failsafe-level", "499")), "not asked for")
+	_, err = deaf(priority.ContextWithLevel(t.Context(), 300), &grpctap.Info{FullMethodName: unaryCall})
+	require.NoError(t, err)
 }
 
 func TestAPrioritizedLimiterDoesNotWait(t *testing.T) {
 	t.Parallel()
 	limiter := adaptivelimiter.NewBuilder[any]().WithLimits(1, 1, 1).BuildPrioritized(adaptivelimiter.NewPrioritizer())
-	a := accountant(t, tap.WithPolicies(limiter))
+	a := accountant(t, tap.WithPolicies(limiter), tap.WithPriority())
 	require.NoError(t, knock(a.Handle, unaryCall, "x-failsafe-level", "499"))
 	require.Equal(t, codes.ResourceExhausted, status.Code(knock(a.Handle, unaryCall, "x-failsafe-level", "499")))
 	require.Equal(t, 1, limiter.Inflight())
@@ -103,6 +112,7 @@ func FuzzMetadata(f *testing.F) {
 		f.Add(unaryCall, seed, seed, seed)
 	}
 	a, err := tap.NewAccountant(
+		tap.WithPriority(),
 		tap.WithPolicies(
 			adaptivethrottler.NewBuilder[any]().BuildPrioritized(adaptivethrottler.NewPrioritizer()),
 			adaptivelimiter.NewBuilder[any]().WithLimits(1, 100, 100).BuildPrioritized(adaptivelimiter.NewPrioritizer()),

@@ -18,6 +18,7 @@ type options struct {
 	server    []failsafe.Policy[any]
 	methods   []methodRule
 	keys      []keyRule
+	levels    levelReader
 	delay     time.Duration
 	observers []Observer
 	counters  *Counters
@@ -50,9 +51,8 @@ type keyRule struct {
 //   - bulkheads and adaptive limiters, also prioritized ones, with an [Accountant] only: their permits are held until
 //     the RPC has ended.
 //
-// Prioritized policies rank an RPC by the level or the priority in the context, if an earlier handle of a [Chain] has put
-// one there, or else by the metadata that failsafe-go's clients send (x-failsafe-level, x-failsafe-priority). Metadata
-// that is no number, or out of range, is refused with INVALID_ARGUMENT.
+// Prioritized policies rank an RPC by the level, or else the priority, that an earlier handle of a [Chain] has put into
+// its context. See also [WithPriority]. An RPC without either has the lowest level.
 func WithPolicies(policies ...failsafe.Policy[any]) Option {
 	return Option{func(o *options) { o.server = append(o.server, policies...) }}
 }
@@ -89,6 +89,13 @@ func WithKey(
 	return Option{func(o *options) { o.keys = append(o.keys, keyRule{key, policies, maxKeys}) }}
 }
 
+// WithPriority makes prioritized policies rank an RPC by its metadata where the context says nothing: x-failsafe-level and
+// x-failsafe-priority, as failsafe-go's clients send them. They refuse a value that is no number, out of range or given
+// twice with INVALID_ARGUMENT. Default: off, since it lets clients choose their own priority.
+func WithPriority() Option {
+	return Option{func(o *options) { o.levels = levelOfMetadata }}
+}
+
 // WithRetryDelay sets what a refusal tells clients to wait (google.rpc.RetryInfo) where the policy does not know: all
 // policies but an open circuit breaker. Zero, the default, or less: nothing, and clients see no hint.
 func WithRetryDelay(d time.Duration) Option {
@@ -122,7 +129,7 @@ func Validate(opts ...Option) error {
 }
 
 func optionsOf(opts []Option) (options, error) {
-	var o options
+	o := options{levels: levelOfContext}
 	for _, opt := range opts {
 		if opt.apply != nil {
 			opt.apply(&o)

@@ -36,8 +36,9 @@ func newRules(opts []Option, accounts bool) (*rules, error) {
 	o, err := optionsOf(opts)
 	errs := []error{err}
 	r := &rules{fault: o.fault, counters: o.counters, events: newEvents(o.observers)}
+	maker := gateMaker{accounts, o.levels, o.delay}
 	compile := func(policies []failsafe.Policy[any]) []gate {
-		gates, err := gatesOf(policies, accounts, o.delay)
+		gates, err := maker.gatesOf(policies)
 		errs = append(errs, err)
 		return gates
 	}
@@ -52,7 +53,7 @@ func newRules(opts []Option, accounts bool) (*rules, error) {
 	r.server = compile(o.server)
 	for _, k := range o.keys {
 		if err == nil {
-			t, err := newKeyTable(k, accounts, o.delay)
+			t, err := newKeyTable(k, maker)
 			errs = append(errs, err)
 			r.keys = append(r.keys, t)
 		}
@@ -87,9 +88,7 @@ func (r *rules) methodOf(ctx context.Context, info *grpctap.Info) (methodGates, 
 func (r *rules) pass(ctx context.Context, info *grpctap.Info, m methodGates, adm *admission) *refusal {
 	for _, t := range r.keys {
 		e := t.find(ctx, info)
-		if t.accounts {
-			adm.hold(e)
-		}
+		adm.hold(e)
 		if refused := passAll(ctx, info, e.gates, adm); refused != nil {
 			return refused
 		}
