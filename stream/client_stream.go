@@ -179,10 +179,10 @@ func (s *ClientStream[Req, Res]) CloseAndRecv() (*Res, error) {
 // Close ends the stream, at any time and from any goroutine. Sends and Recvs that wait return an [*Error] with
 // ReasonClosed. Where there is a store, what is processed is committed, and Close returns the error of that.
 //
-// Close returns when the stream's goroutines have ended, but for a Resume, Lost or Replay callback that is running: it
-// may be the caller.
+// Close returns when the stream's goroutines have ended, unless one of them is in a callback, or in a function given as
+// an option: that may be the caller. A listener of a policy may not call it; it can cancel the stream's context.
 func (s *ClientStream[Req, Res]) Close() error {
-	s.cancel(ErrClosed)
+	s.cancel((&attemptError{op: "close", cause: ErrClosed}).endsWith(ReasonClosed))
 	if s.inside.Load() == 0 {
 		<-s.done
 	}

@@ -118,6 +118,9 @@ func (e *Error) Unwrap() error { return e.Cause }
 // UNAVAILABLE; limiter or bulkhead: RESOURCE_EXHAUSTED; timeout: DEADLINE_EXCEEDED; retries exceeded: the last
 // failure's). Where the cause has none, the reason gives the code.
 func (e *Error) GRPCStatus() *status.Status {
+	if done, ok := errors.AsType[*doneError](e.Cause); ok && e.Reason == ReasonContext {
+		return status.New(status.FromContextError(done.err).Code(), e.Error())
+	}
 	code, ofItsOwn := e.Reason.code()
 	if st := rpcstatus.Of(e.Cause); !ofItsOwn && st.Code() != codes.OK && st.Code() != codes.Unknown {
 		return st
@@ -189,12 +192,29 @@ func (e *limitError) GRPCStatus() *status.Status {
 	return status.New(codes.DeadlineExceeded, e.Error())
 }
 
-// contextError is the end of a stream by the application's context: both what the context says, for errors.Is, and the
-// cause it was cancelled with.
-func contextError(ctx context.Context) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, err) {
-		return fmt.Errorf("%w: %w", err, cause)
+// doneError is the end of a stream by the application's context. What the context says gives the status code; the
+// cause it was cancelled with may be anything, another stream's end too.
+type doneError struct{ err, cause error }
+
+func (e *doneError) Error() string {
+	if e.cause == nil {
+		return e.err.Error()
 	}
-	return err
+	return e.err.Error() + ": " + e.cause.Error()
+}
+
+// Unwrap returns both.
+func (e *doneError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{e.err}
+	}
+	return []error{e.err, e.cause}
+}
+
+func contextError(ctx context.Context) error {
+	done := &doneError{err: ctx.Err()}
+	if cause := context.Cause(ctx); !errors.Is(cause, done.err) {
+		done.cause = cause
+	}
+	return done
 }

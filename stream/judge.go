@@ -18,6 +18,10 @@ import (
 // judge says whether the stream may go on after l. at is where the receiving half stands, and sent the number of
 // messages that the application has sent; both are zero for an attempt that was never attached.
 func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attemptError {
+	if s.options.resumable != nil || s.options.lost != nil { // the application's: they may call Close
+		s.inside.Add(1)
+		defer s.inside.Add(-1)
+	}
 	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
 	switch {
 	case s.ctx.Err() != nil:
@@ -26,7 +30,7 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attem
 		e.cause = io.EOF
 		return e.endsWith(ReasonServer)
 	case l.final == ReasonPositionLost, l.final == ReasonUnknown && !l.ours && s.options.saysLost(l.err):
-		return s.recoverPosition(e, at)
+		return s.recoverPosition(e, at, sent)
 	case l.final != ReasonUnknown:
 		return e.endsWith(l.final)
 	case !l.ours && !s.options.mayResume(e):
@@ -88,16 +92,20 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at standing, sent ui
 
 // died counts the attempts in a row that were lost where the stream stands now.
 func (h *health) died(at standing) {
-	if at.accepted != h.accepted {
-		h.accepted, h.fruitless = at.accepted, 0
+	if at.accepted != h.accepted || at.position != h.position {
+		h.accepted, h.position, h.fruitless = at.accepted, at.position, 0
 	}
 	h.fruitless++
 }
 
-// recoverPosition asks the application what to do about a position that is gone.
-func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing) *attemptError {
+// recoverPosition asks the application what to do about a position that is gone. That is about what is received: what
+// was sent is as much in doubt as after any other loss.
+func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing, sent uint64) *attemptError {
 	if s.callbacks.Lost == nil || s.options.resumeOff {
 		return e.endsWith(ReasonPositionLost)
+	}
+	if s.checkSafe(e, standing{position: at.position}, sent).final {
+		return e
 	}
 	s.inside.Add(1)
 	recovery, err := s.callbacks.Lost(s.ctx, at.position, e.cause)
@@ -139,12 +147,20 @@ func (s *ClientStream[Req, Res]) gaveUp(ctx context.Context, err error) *attempt
 	case err == nil:
 		return (&attemptError{op: "open", cause: errNotAStream}).endsWith(ReasonPolicy)
 	case ok && failure.final:
-		return failure
+		return (&attemptError{op: failure.op, cause: replaced(err, failure)}).endsWith(failure.reason)
 	case ok:
 		return (&attemptError{op: failure.op, cause: err}).endsWith(ReasonPolicy)
 	default:
 		return (&attemptError{op: "open", cause: err}).endsWith(ReasonPolicy)
 	}
+}
+
+// replaced returns what a policy has made of a failure, a fallback say: its cause where it has left that alone.
+func replaced(err error, failure *attemptError) error {
+	if err == error(failure) { //nolint:errorlint // what wraps it is a replacement
+		return failure.cause
+	}
+	return err
 }
 
 // outageTooLong is the end of the stream by WithMaxOutage.
@@ -171,13 +187,16 @@ func (s *ClientStream[Req, Res]) orContext(e *attemptError) *attemptError {
 		op = e.op
 	}
 	cause := context.Cause(s.ctx)
-	if end, ok := errors.AsType[*attemptError](cause); ok {
+	// Only what this stream was cancelled with itself counts: the application's context may carry another stream's end.
+	end, ok := cause.(*attemptError) //nolint:errorlint // see above
+	switch {
+	case !ok || cause == context.Cause(s.caller): //nolint:errorlint // see above
+		return (&attemptError{op: op, cause: contextError(s.ctx)}).endsWith(ReasonContext)
+	case end.reason == ReasonClosed:
+		return (&attemptError{op: op, cause: ErrClosed}).endsWith(ReasonClosed)
+	default:
 		return end
 	}
-	if errors.Is(cause, ErrClosed) {
-		return (&attemptError{op: op, cause: ErrClosed}).endsWith(ReasonClosed)
-	}
-	return (&attemptError{op: op, cause: contextError(s.ctx)}).endsWith(ReasonContext)
 }
 
 // fenced ends the stream: another owner has its key.

@@ -95,7 +95,7 @@ func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res
 		switch {
 		case failure == nil:
 			return a, nil
-		case failure.final && s.options.stream.executor != nil:
+		case failure.final && (s.options.stream.executor != nil || s.wellEnded(failure)):
 			end = failure
 			return end, nil
 		default:
@@ -128,6 +128,10 @@ func (s *ClientStream[Req, Res]) try(
 		return nil, s.detached(failure)
 	}
 	a := o.attempt
+	if l := s.learn(o.resumption); l != nil {
+		a.fail(l)
+		return nil, s.detached(s.judge(l, standing{position: o.resumption.position}, 0))
+	}
 	s.attach(a, o.resumption)
 	stop := context.AfterFunc(exec.Context(), func() {
 		a.fail(&loss{op: "recv", err: fmt.Errorf("cancelled by a policy: %w", context.Canceled), ours: true})
@@ -146,25 +150,37 @@ func (s *ClientStream[Req, Res]) try(
 	}
 }
 
+// wellEnded reports whether an end that came before an attempt was stable is no failure in the eyes of policies, a
+// breaker's say: the server said OK, or the application left a stream that worked.
+func (s *ClientStream[Req, Res]) wellEnded(end *attemptError) bool {
+	return errors.Is(end.cause, io.EOF) || s.ctx.Err() != nil && s.State() == Attached
+}
+
 // overdue reports whether an outage that began then has lasted too long.
 func (s *ClientStream[Req, Res]) overdue(began time.Time) bool {
 	limit := s.options.limits.maxOutage
 	return limit > 0 && time.Since(began) >= limit
 }
 
-// attach lets messages flow on a. What Resume was told takes effect now.
-func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req, Res]) {
-	s.newest.Store(a)
+// learn takes in what the server told Resume about the two halves. It returns the end of the attempt where that cannot
+// be: then no message of it may be handed over.
+func (s *ClientStream[Req, Res]) learn(r *Resumption[Req, Res]) *loss {
 	if r.anchored {
 		if l := s.inbox.anchor(r.anchor); l != nil {
-			a.fail(l)
+			return l
 		}
 	}
 	if r.ackedKnown && !s.outbox.acknowledgeStart(r.acked) {
-		a.fail(s.ackTooHigh("resume", r.acked))
+		return s.ackTooHigh("resume", r.acked)
 	}
+	return nil
+}
+
+// attach lets messages flow on a.
+func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req, Res]) {
+	s.newest.Store(a)
 	for _, m := range r.deliver {
-		s.take(a, m, true)
+		s.keep(a, m)
 	}
 	s.inbox.attach(a)
 	a.stopWatch = s.watch(a)
@@ -208,9 +224,16 @@ func (s *ClientStream[Req, Res]) findCause(a *attempt[Req, Res]) {
 			s.inbox.refuse(a)
 			return
 		}
-		s.take(a, m, true)
+		s.keep(a, m)
 	}
 	a.fail(&loss{op: "send", err: io.ErrNoProgress, ours: true})
+}
+
+// keep takes m in where the lifecycle goroutine has received it: Recv finds it later.
+func (s *ClientStream[Req, Res]) keep(a *attempt[Req, Res], m *Res) {
+	s.inside.Add(1)
+	defer s.inside.Add(-1)
+	s.take(a, m, true)
 }
 
 // maxDrained bounds what findCause keeps, in messages.

@@ -69,6 +69,9 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 	//nolint:contextcheck // the execution has ctx
 	result, err := s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
 		o, failure := s.openOnce(exec.Context(), from, cause)
+		if failure != nil && errors.Is(failure.err, Complete) {
+			return failure, nil // no failure in the eyes of policies: none tries again
+		}
 		if failure != nil {
 			return nil, &openError{failure}
 		}
@@ -82,9 +85,12 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 		winner = nil
 	}
 	r.end(winner)
+	complete, done := result.(*loss)
 	switch {
 	case winner != nil:
 		return winner, nil
+	case done && err == nil:
+		return nil, s.judge(complete, standing{position: from}, 0)
 	case err == nil:
 		return nil, &attemptError{op: "open", cause: errNotAStream, final: true, reason: ReasonPolicy}
 	default:

@@ -81,7 +81,6 @@ type ReplayLimits struct {
 func defaultClientOptions() clientOptions {
 	return clientOptions{
 		stableFor:      10 * time.Second,
-		lost:           saysPositionLost,
 		commitEvery:    100,
 		commitInterval: time.Second,
 		commitTimeout:  5 * time.Second,

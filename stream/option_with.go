@@ -51,8 +51,9 @@ func WithPositionLost(f func(error) bool) ClientOption {
 	return clientOption(func(o *clientOptions) { o.lost = f })
 }
 
-// WithPoisonLimit ends the stream with ReasonPoison when that many attempts in a row were lost without one message
-// having come on them: the message at this position may be what kills them. Default, and zero or less: no limit.
+// WithPoisonLimit ends the stream with ReasonPoison when that many attempts in a row were lost at the same place: the
+// first may have brought messages up to it, and those after it brought nothing new. What comes next may be what kills
+// them. Attempts that could not be opened do not count. Default, and zero or less: no limit.
 func WithPoisonLimit(attempts int) ClientOption {
 	return clientOption(func(o *clientOptions) { o.poisonLimit = attempts })
 }

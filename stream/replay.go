@@ -39,7 +39,10 @@ func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k keptMessage, 
 	if s.callbacks.Replay != nil {
 		k.data.Free()
 		known = nil // the callback may have changed m
-		if m = s.callbacks.Replay(m, acked); m == nil {
+		s.inside.Add(1)
+		m = s.callbacks.Replay(m, acked)
+		s.inside.Add(-1)
+		if m == nil {
 			s.outbox.discard(k.seq)
 			return true
 		}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
 )
 
 // Resilient opens a stream that survives broken connections. open is a generated bidi method, client.Chat say; all type
@@ -72,9 +74,10 @@ type ClientStream[Req, Res any] struct {
 
 // health is what the lifecycle goroutine remembers of earlier attempts.
 type health struct {
-	accepted  uint64 // messages that had arrived for the application when the last attempt was lost
-	fruitless int    // attempts in a row that were lost since, without any more
-	cause     error  // what the last attempt ended with
+	accepted  uint64              // messages that had arrived for the application when the last attempt was lost
+	position  checkpoint.Position // where the stream stood then
+	fruitless int                 // attempts in a row that were lost there
+	cause     error               // what the last attempt ended with
 }
 
 func newClientStream[Req, Res any](
