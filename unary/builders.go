@@ -73,12 +73,12 @@ func Retryable(err error) bool {
 }
 
 // NewCircuitBreakerBuilder returns a builder of circuit breakers that count [ServerFault] only. By default such a
-// breaker opens when half of the calls of the last 10 s failed, of 20 at least, for 5 s, give or take a fifth; then it
-// lets calls through, and closes when 3 have succeeded in a row.
+// breaker opens when 10 of the last 20 calls failed, for 5 s, give or take a fifth; then it lets calls through, and closes
+// when 3 have succeeded in a row.
 func NewCircuitBreakerBuilder() circuitbreaker.Builder[any] {
 	return circuitbreaker.NewBuilder[any]().
 		HandleIf(func(_ any, err error) bool { return ServerFault(err) }).
-		WithFailureRateThreshold(0.5, 20, 10*time.Second).
+		WithFailureThresholdRatio(10, 20).
 		WithDelay(5 * time.Second).WithJitterFactor(0.2).
 		WithSuccessThreshold(3)
 }

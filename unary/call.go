@@ -213,10 +213,13 @@ func (c *call) failed(err error) error {
 			return failed
 		}
 	}
-	if attempt, ok := err.(*tryError); ok { //nolint:errorlint // what is wrapped has been made by a policy
-		return attempt.cause
-	}
 	st := rpcstatus.Of(err)
+	if attempt, ok := err.(*tryError); ok { //nolint:errorlint // what is wrapped has been made by a policy
+		if _, said := status.FromError(attempt.cause); said || st.Code() == codes.Unknown {
+			return attempt.cause
+		}
+		failed.Cause = attempt.cause
+	}
 	if st.Code() == codes.Unavailable && errors.Is(err, circuitbreaker.ErrOpen) {
 		st = rpcstatus.WithRetryInfo(st, time.Duration(c.retryAfter.Load()))
 	}

@@ -163,6 +163,9 @@ func hedged(inner func(failsafe.Execution[any]) *result) func(failsafe.Execution
 			return inner(exec)
 		}
 		r := inner(exec)
+		if r.Result == nil {
+			r = filled(r, e.call.side.blank())
+		}
 		e.branches.end(e.scope.ctx, r.Error != nil)
 		return r
 	}

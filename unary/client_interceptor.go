@@ -37,6 +37,9 @@ func ClientInterceptor(opts ...Option) grpc.UnaryClientInterceptor {
 			req:  req, reply: reply, conn: cc, invoker: invoker, options: opts,
 		}
 		c.side = c
+		if chain := settings.chain; chain != nil && !chain.inTurn {
+			c.flight = &flight{like: newReply(reply)}
+		}
 		return c.finish() //nolint:contextcheck // the call holds ctx
 	}
 }
@@ -50,6 +53,7 @@ type clientCall struct {
 	options    []grpc.CallOption  // set at construction, then read only
 	space      [3]grpc.CallOption // for the options of the first attempt
 
+	flight   *flight                       // nil where attempts do not overlap
 	done     atomic.Pointer[clientAttempt] // the attempt that was done last
 	firstTry clientAttempt
 }
@@ -63,8 +67,12 @@ type clientAttempt struct {
 	before  *clientAttempt // the one that was done before it; read only once it is done
 }
 
-// finish runs the call, and hands what the winner got to the caller, once.
+// finish runs the call, and hands what the winner got to the caller, once. It returns when no attempt runs any more:
+// from then on the caller may do with its messages what it likes. The attempts of hedges that lost are cancelled before.
 func (c *clientCall) finish() error {
+	if c.flight != nil {
+		defer c.flight.close()
+	}
 	reply, err := c.run()
 	c.handOver(reply, err)
 	if err != nil {
@@ -80,13 +88,19 @@ func (c *clientCall) finish() error {
 
 // attempt implements side.
 func (c *clientCall) attempt(ctx context.Context, number int) (any, metadata.MD, error) {
+	if c.flight != nil {
+		if !c.flight.takeOff() {
+			return nil, nil, status.FromContextError(context.Canceled).Err()
+		}
+		defer c.flight.land()
+	}
 	a := &c.firstTry
 	if number > 1 {
 		a = &clientAttempt{}
 	}
 	a.reply = c.reply
-	if number > 1 || c.settings.chain != nil && !c.settings.chain.inTurn {
-		if a.reply = newReply(c.reply); a.reply == nil {
+	if number > 1 || c.flight != nil {
+		if a.reply = c.blank(); a.reply == nil {
 			return nil, nil, status.Errorf(codes.Internal, "unary: the reply is a %T and not a pointer", c.reply)
 		}
 	}
@@ -100,8 +114,13 @@ func (c *clientCall) attempt(ctx context.Context, number int) (any, metadata.MD,
 	return a.reply, a.trailer, err
 }
 
-// blank implements side.
-func (c *clientCall) blank() any { return newReply(c.reply) }
+// blank implements side. A hedge may need one when the caller has its reply back: so it is not looked at.
+func (c *clientCall) blank() any {
+	if c.flight != nil {
+		return newReply(c.flight.like)
+	}
+	return newReply(c.reply)
+}
 
 // attemptOptions returns the caller's options with the targets for headers, trailers and the peer replaced by the
 // attempt's.
