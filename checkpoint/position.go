@@ -26,7 +26,7 @@ type Position struct {
 }
 
 // IsZero tells whether p is the beginning.
-func (p Position) IsZero() bool { return p == Position{} }
+func (p Position) IsZero() bool { return p.Seq == 0 && p.Token == "" && p.Lineage == "" }
 
 // Before tells whether p lies behind q: both are ordered, in the same lineage, and p.Seq is the lower one. Where the
 // two cannot be compared the answer is false both ways.

@@ -17,12 +17,13 @@ type inbox[Req, Res any] struct {
 	overflow   Overflow
 	contiguous bool
 	manual     bool // the application says when it has processed what it was handed
-	timed      bool // note when a Recv begins
+	timed      bool // note when a Recv begins and when a message comes
 	start      time.Time
 	events     *events
 
-	mu   sync.Mutex // guards the fields below; never held over I/O, a callback or a timer
-	wake sync.Cond  // on mu; signals every change of what somebody waits for
+	mu      sync.Mutex // guards the fields below; never held over I/O, a callback or a timer
+	wake    sync.Cond  // on mu; signals every change of what somebody waits for
+	waiters int        // how many wait for it
 
 	attempt *attempt[Req, Res] // messages come from it; nil while there is none
 	refused *attempt[Req, Res] // one that failed, or brought what must not be taken in: nothing more is taken from it
@@ -50,7 +51,8 @@ type inbox[Req, Res any] struct {
 	gapAt       gap           // the gap that ended an attempt, while it lasts
 	fresh       bool          // no message has come from attempt yet
 	openedAt    time.Duration // when attempt was opened, after start
-	lastMessage time.Duration // when the last message came, after start; zero: none yet
+	clocked     bool          // somebody wants to know lastMessage: a time limit, or Stats was called
+	lastMessage time.Duration // when the last message came, after start; zero: none since clocked was set
 }
 
 // arrival is a message that has arrived, or a position alone.
@@ -107,18 +109,20 @@ func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
 			b.busy, b.since = true, now
 			return nil, b.attempt, nil
 		}
-		b.wake.Wait()
+		b.wait()
 	}
 }
 
 // arrived takes in what RecvMsg of a returned. Where it reports true, m is the application's: the caller hands it over.
 // A caller that is not the application says queue, and m waits in ready.
 func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in *arrival[Res], queue bool) bool {
-	now := time.Since(b.start)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.busy, b.fresh, b.lastMessage = false, false, now
-	b.wake.Broadcast() // detach may be waiting
+	b.busy, b.fresh = false, false
+	if b.clocked {
+		b.lastMessage = time.Since(b.start)
+	}
+	b.changed() // detach may be waiting
 	b.received++
 	if a == b.refused {
 		return false
@@ -135,7 +139,7 @@ func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in *arrival[Res], queue 
 		return b.handOver(in) != nil
 	}
 	b.ready.push(*in)
-	b.wake.Broadcast()
+	b.changed()
 	return false
 }
 
@@ -145,7 +149,7 @@ func (b *inbox[Req, Res]) refuse(a *attempt[Req, Res]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.busy, b.refused = false, a
-	b.wake.Broadcast()
+	b.changed()
 }
 
 // admit decides what becomes of in: it may take the message or the position out of it, where they are not to be handed
@@ -245,6 +249,20 @@ func (b *inbox[Req, Res]) release(in arrival[Res]) {
 	b.accepted++
 	b.uncovered++
 	b.ready.push(in)
+}
+
+// wait waits for the next change. The caller holds mu, and looks again.
+func (b *inbox[Req, Res]) wait() {
+	b.waiters++
+	b.wake.Wait()
+	b.waiters--
+}
+
+// changed wakes whoever waits. It is called for each message, and most often nobody does.
+func (b *inbox[Req, Res]) changed() {
+	if b.waiters > 0 {
+		b.wake.Broadcast()
+	}
 }
 
 // markProcessed says that the application has done with all it was handed (invariant 3: a prefix, without holes).

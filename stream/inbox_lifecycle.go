@@ -60,7 +60,7 @@ func (b *inbox[Req, Res]) attach(a *attempt[Req, Res]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.attempt, b.fresh, b.openedAt = a, true, now
-	b.wake.Broadcast()
+	b.changed()
 }
 
 // awaitAfter waits for an attempt that comes after a, and returns nil where none does.
@@ -68,7 +68,7 @@ func (b *inbox[Req, Res]) awaitAfter(a *attempt[Req, Res]) *attempt[Req, Res] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.ended == nil && (b.attempt == nil || b.attempt == a) {
-		b.wake.Wait()
+		b.wait()
 	}
 	return b.attempt
 }
@@ -91,7 +91,7 @@ func (b *inbox[Req, Res]) detach() standing {
 	defer b.mu.Unlock()
 	b.attempt = nil
 	for b.busy && !b.leaving {
-		b.wake.Wait()
+		b.wait()
 	}
 	b.dropHeld()
 	s := standing{position: b.resumePoint, accepted: b.accepted, uncovered: b.uncovered}
@@ -104,7 +104,7 @@ func (b *inbox[Req, Res]) leave() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.leaving = true
-	b.wake.Broadcast()
+	b.changed()
 }
 
 // end makes every Recv return err: those to come after what is ready was handed over, or, where abrupt is set, at once.
@@ -112,7 +112,7 @@ func (b *inbox[Req, Res]) end(err error, abrupt bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ended, b.abrupt, b.attempt = err, abrupt, nil
-	b.wake.Broadcast()
+	b.changed()
 }
 
 // position returns where the next attempt starts.

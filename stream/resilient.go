@@ -102,9 +102,10 @@ func newClientStream[Req, Res any](
 		s.events = &events{name: o.name, observers: o.observers}
 	}
 	start := time.Now()
+	watched := o.limits.idle > 0 || o.limits.firstMessage > 0
 	s.inbox = &inbox[Req, Res]{
 		holds: o.holds, holdLimit: o.holdLimit, overflow: o.overflow, contiguous: o.contiguous, manual: o.manual,
-		timed: o.limits.idle > 0 || o.limits.firstMessage > 0, start: start, events: s.events,
+		timed: watched, clocked: watched, start: start, events: s.events,
 	}
 	s.inbox.wake.L = &s.inbox.mu
 	s.outbox = &outbox[Req, Res]{

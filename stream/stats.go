@@ -32,7 +32,7 @@ type Stats struct {
 	// what the store has. Without a store the last is zero.
 	Delivered, Processed, Committed checkpoint.Position
 
-	LastMessage   time.Time // when the last message was received; zero: none yet
+	LastMessage   time.Time // when the last message was received, of those since the first call of Stats; zero: none
 	LastError     error     // what the last attempt ended with after which the stream went on
 	CommitError   error     // of the last write to the store; nil after one that succeeded
 	EventsDropped uint64    // events that no observer was told of, since they came too fast
@@ -75,6 +75,7 @@ func (b *inbox[Req, Res]) stats(st *Stats) {
 	st.Received, st.Deliveries, st.Duplicates = b.received, b.deliveries, b.duplicates
 	st.Waiting, st.Held, st.HeldSize = b.ready.len(), b.held.len(), b.bytes
 	st.Delivered, st.Processed = b.delivered, b.processed
+	b.clocked = true
 	if b.lastMessage > 0 {
 		st.LastMessage = b.start.Add(b.lastMessage)
 	}
