@@ -4,6 +4,7 @@ import (
 	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -39,7 +40,8 @@ func TestLossWhileMessageIsHandedOver(t *testing.T) {
 		go func() { got <- sequences(s) }() // ends with the stream; a line below waits for it
 		<-asked
 		requireReason(t, s.Send(frame{kind: data, seq: 1, size: 200}.request()), stream.ReasonMessage, "too large")
-		synctest.Wait()
+		rest(time.Minute)
+		require.Equal(t, uint64(1), s.Stats().Attempts, "the next attempt waits for the message (invariant 12)")
 		close(answer)
 		require.NoError(t, s.CloseSend())
 		require.Equal(t, upTo(3), <-got)
