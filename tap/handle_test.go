@@ -26,8 +26,8 @@ import (
 	"github.com/streamsafe/streamsafe/tap"
 )
 
-// Flaw 2: through a tap, policy errors reach callers as PERMISSION_DENIED.
-func TestFlaw02RefusalsReachClientsWithTheirStatus(t *testing.T) {
+// 2: through a tap, policy errors reach callers as PERMISSION_DENIED.
+func Test02RefusalsReachClientsWithTheirStatus(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		policy func() failsafe.Policy[any]

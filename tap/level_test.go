@@ -17,8 +17,8 @@ import (
 	"github.com/streamsafe/streamsafe/tap"
 )
 
-// Flaw 13: a header from the network panics a prioritized throttler.
-func TestFlaw13HostileLevelsAreRefused(t *testing.T) {
+// 13: a header from the network panics a prioritized throttler.
+func Test13HostileLevelsAreRefused(t *testing.T) {
 	t.Parallel()
 	a := accountant(t, tap.WithPriority(), tap.WithPolicies(
 		adaptivethrottler.NewBuilder[any]().BuildPrioritized(adaptivethrottler.NewPrioritizer()),
