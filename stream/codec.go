@@ -21,16 +21,17 @@ type capture struct {
 
 // keeper is the part of an outbox that a codec talks to.
 type keeper interface {
-	// encoded tells whether v is the message in hand, and returns its bytes, with a reference for the caller, where they
-	// are known already.
-	encoded(v any) (data mem.BufferSlice, inHand bool)
-	// keep keeps the bytes of the message in hand. It takes data over and returns what to send in its place.
-	keep(data mem.BufferSlice) mem.BufferSlice
+	// encoded returns the number of v where it is the message in hand, otherwise zero, and its bytes, with a reference for
+	// the caller, where they are known already.
+	encoded(v any) (data mem.BufferSlice, number uint64)
+	// keep keeps the bytes of the message with this number, where it is still in hand. It takes data over and returns
+	// what to send in its place.
+	keep(number uint64, data mem.BufferSlice) mem.BufferSlice
 }
 
 // Marshal encodes v, unless the outbox has its bytes, and lets the outbox keep them.
 func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
-	known, inHand := c.outbox.encoded(v)
+	known, number := c.outbox.encoded(v)
 	if known != nil {
 		return known, nil
 	}
@@ -38,8 +39,8 @@ func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
 	if err != nil {
 		return nil, err
 	}
-	if inHand {
-		data = c.outbox.keep(data)
+	if number > 0 {
+		data = c.outbox.keep(number, data)
 	}
 	return data, nil
 }

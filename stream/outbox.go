@@ -58,7 +58,8 @@ type keptMessage struct {
 // ticket is the right to send one message on an attempt.
 type ticket[Req, Res any] struct {
 	attempt *attempt[Req, Res]
-	before  uint64 // the highest sequence number before this message's
+	number  uint64 // the message's sequence number
+	before  uint64 // the highest one before it
 }
 
 // begin waits until m can be sent. Where it returns no error, the caller sends m on the ticket's attempt and then
@@ -73,10 +74,10 @@ func (o *outbox[Req, Res]) begin(m *Req, seq uint64) (ticket[Req, Res], error) {
 	if err := o.awaitTurn(seq); err != nil {
 		return ticket[Req, Res]{}, err
 	}
-	t := ticket[Req, Res]{attempt: o.attempt, before: o.last}
 	if !o.explicit {
 		seq = o.last + 1
 	}
+	t := ticket[Req, Res]{attempt: o.attempt, number: seq, before: o.last}
 	o.busy, o.since = true, began
 	o.last = seq
 	o.sent++
@@ -139,7 +140,7 @@ func (o *outbox[Req, Res]) done(m *Req, t ticket[Req, Res]) error {
 		o.forget(t)
 		return refused(err)
 	}
-	o.keep(data).Free()
+	o.keep(t.number, data).Free()
 	o.mu.Lock()
 	o.settle()
 	o.mu.Unlock()
@@ -178,25 +179,28 @@ func (o *outbox[Req, Res]) settle() {
 }
 
 // encoded is called by the codec in the goroutine that sends.
-func (o *outbox[Req, Res]) encoded(v any) (data mem.BufferSlice, inHand bool) {
+func (o *outbox[Req, Res]) encoded(v any) (data mem.BufferSlice, number uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.inHand == nil || o.inHand != v {
-		return nil, false
+		return nil, 0
 	}
 	if o.resend != nil {
 		o.inHand = nil
 		o.resend.Ref()
 	}
-	return o.resend, true
+	return o.resend, o.number
 }
 
-// keep is called by the codec in the goroutine that sends. It keeps data, the bytes of the message in hand: it takes
-// them over, and returns what to send in their place.
-func (o *outbox[Req, Res]) keep(data mem.BufferSlice) mem.BufferSlice {
+// keep is called by the codec, which took the message with this number for the one in hand. An interceptor that sends
+// in a goroutine of its own may be late with it: another one is in hand then.
+func (o *outbox[Req, Res]) keep(number uint64, data mem.BufferSlice) mem.BufferSlice {
 	data = o.copies.fit(data) // it may copy: not while mu is held
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.inHand == nil || o.number != number {
+		return data
+	}
 	o.inHand = nil
 	if k := o.after(o.number - 1); k != nil && k.seq == o.number { // else acknowledged, or the stream has ended
 		data.Ref()
