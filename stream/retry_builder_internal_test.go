@@ -83,7 +83,7 @@ func TestEveryMethodOfTheRetryBuilder(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				b := test.set(NewRetryPolicyBuilder())
-				require.IsType(t, &retryBuilder{}, b, "the chain goes on with this package's builder")
+				require.IsType(t, NewRetryPolicyBuilder(), b, "the chain goes on with this package's builder")
 				got, _ := tries(b.Build(), test.result, test.err)
 				require.Equal(t, test.want, got, "calls")
 			})
@@ -114,7 +114,7 @@ func TestListenersOfTheRetryBuilder(t *testing.T) {
 			func() retrypolicy.Builder[any] { return b.ReturnLastFailure() },
 		} {
 			b = next()
-			require.IsType(t, &retryBuilder{}, b)
+			require.IsType(t, NewRetryPolicyBuilder(), b)
 		}
 		_, err := tries(b.Build(), nil, broken(0))
 		require.Equal(t, []string{"failure", "scheduled", "retry", "failure", "exceeded"}, heard)

@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"pgregory.net/rapid"
 
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
@@ -117,84 +116,6 @@ func TestTheServersDelayIsAFloor(t *testing.T) {
 			})
 		})
 	}
-}
-
-// Invariant 20: cap, then jitter; the first delay is jittered too, and none is zero.
-func TestBoundsOfJitter(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		first := time.Duration(rapid.Int64Range(1, int64(time.Minute)).Draw(t, "first"))
-		most := first + time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "more"))
-		factor := rapid.Float64Range(1.1, 10).Draw(t, "factor")
-		kind := rapid.SampledFrom([]string{"full", "jitter", "factor", "random"}).Draw(t, "kind")
-		jitter := time.Duration(rapid.Int64Range(0, int64(first)).Draw(t, "jitter"))
-		share := rapid.Float64Range(0, 1).Draw(t, "share")
-		b := NewRetryPolicyBuilder().WithBackoffFactor(first, most, factor)
-		switch kind {
-		case "jitter":
-			b.WithJitter(jitter)
-		case "factor":
-			b.WithJitterFactor(share)
-		case "random":
-			b.WithRandomDelay(first, most)
-		}
-		chosen := b.(*retryBuilder).backoff
-		for retries := range 12 {
-			base := float64(first)
-			for range retries {
-				base = min(base*factor, float64(most))
-			}
-			low, high := 0.0, base
-			switch kind {
-			case "jitter":
-				low, high = base-float64(jitter), base+float64(jitter)
-			case "factor":
-				low, high = base-base*share-1, base+base*share+1
-			case "random":
-				low, high = float64(first), float64(most)
-			}
-			got := float64(chosen.delay(retried{retries: retries}))
-			if got < low-1 || got > high+1 || got < 0 || (kind == "full" && got == 0) {
-				t.Fatalf("retry %d: %v is not within %v and %v", retries, got, low, high)
-			}
-		}
-	})
-}
-
-// retried is an execution that has been retried so often.
-type retried struct {
-	failsafe.ExecutionAttempt[any]
-	retries int
-}
-
-func (r retried) Retries() int     { return r.retries }
-func (r retried) LastError() error { return broken(0) }
-
-// The order of the builder's methods does not take the jitter away.
-func TestJitterIsBackAfterARandomDelay(t *testing.T) {
-	t.Parallel()
-	b := NewRetryPolicyBuilder().WithRandomDelay(time.Second, 2*time.Second).WithBackoff(time.Second, time.Second)
-	seen := map[time.Duration]bool{}
-	for range 100 {
-		seen[b.(*retryBuilder).backoff.delay(retried{})] = true
-	}
-	require.Greater(t, len(seen), 90)
-	b = NewRetryPolicyBuilder().WithJitter(time.Minute).WithRandomDelay(time.Hour, time.Hour)
-	require.NotEqual(t, time.Hour, b.(*retryBuilder).backoff.delay(retried{}), "jitter that was asked for stays")
-}
-
-func TestJitterSpreads(t *testing.T) {
-	t.Parallel()
-	chosen := NewRetryPolicyBuilder().(*retryBuilder).backoff
-	var sum time.Duration
-	seen := map[time.Duration]bool{}
-	for range 1000 {
-		d := chosen.delay(retried{})
-		sum += d
-		seen[d] = true
-	}
-	require.Greater(t, len(seen), 900, "the first delay is jittered")
-	require.InDelta(t, 50*time.Millisecond, sum/1000, float64(5*time.Millisecond), "in the mean")
 }
 
 func TestWhatIsWorthWaitingFor(t *testing.T) {

@@ -21,11 +21,8 @@ type Settle func(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.
 // [retrypolicy.Builder].
 func NewBuilder(first, most time.Duration, settle Settle) retrypolicy.Builder[any] {
 	return &builder{
-		Builder: retrypolicy.NewBuilder[any](),
-		schedule: schedule{
-			first: first, most: most, factor: 2,
-			jitter: upTo, settle: settle,
-		},
+		Builder:  retrypolicy.NewBuilder[any](),
+		schedule: schedule{first: first, most: most, factor: 2, settle: settle},
 	}
 }
 
@@ -35,34 +32,42 @@ type schedule struct {
 	factor      float64
 	random      [2]time.Duration // drawn from, where the second is not zero
 	custom      failsafe.DelayFunc[any]
-	jitter      func(time.Duration) time.Duration
+	jitter      func(time.Duration) time.Duration // nil: full jitter, but for what is random already
 	settle      Settle
 }
 
 // delay returns how long to wait after exec's last failure (invariant 20: cap, then jitter).
 func (s *schedule) delay(exec failsafe.ExecutionAttempt[any]) time.Duration {
-	return s.settle(exec, s.jitter(s.unjittered(exec)))
+	delay, jitter := s.unjittered(exec)
+	switch {
+	case s.jitter != nil:
+		delay = s.jitter(delay)
+	case jitter:
+		delay = upTo(delay)
+	}
+	return s.settle(exec, delay)
 }
 
-func (s *schedule) unjittered(exec failsafe.ExecutionAttempt[any]) time.Duration {
+// unjittered returns the delay without jitter, and whether it needs any.
+func (s *schedule) unjittered(exec failsafe.ExecutionAttempt[any]) (delay time.Duration, jitter bool) {
 	if s.custom != nil {
 		if delay := s.custom(exec); delay >= 0 {
-			return delay
+			return delay, true
 		}
 	}
 	if s.random[1] > 0 {
-		return s.random[0] + upTo(s.random[1]-s.random[0])
+		return s.random[0] + upTo(s.random[1]-s.random[0]), false
 	}
-	delay := float64(s.first)
+	next := float64(s.first)
 	for range exec.Retries() {
-		if delay *= s.factor; delay >= float64(s.most) {
-			return s.most
+		if next *= s.factor; next >= float64(s.most) {
+			return s.most, true
 		}
 	}
-	return min(time.Duration(delay), s.most)
+	return time.Duration(next), true
 }
 
-// upTo returns a random duration above zero, and up to d.
+// upTo returns a random duration above zero and up to d; d where it is not above zero.
 func upTo(d time.Duration) time.Duration {
 	if d <= 0 {
 		return d

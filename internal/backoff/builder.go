@@ -43,7 +43,6 @@ func (b *builder) WithBackoffFactor(delay, maxDelay time.Duration, factor float6
 // WithRandomDelay sets a delay drawn from a range, without further jitter.
 func (b *builder) WithRandomDelay(delayMin, delayMax time.Duration) retrypolicy.Builder[any] {
 	b.schedule.random = [2]time.Duration{delayMin, delayMax}
-	b.schedule.jitter = func(d time.Duration) time.Duration { return d }
 	return b
 }
 
