@@ -319,8 +319,7 @@ func Test04RetriesWait(t *testing.T) {
 	})
 }
 
-func Test05ExecutorsContextLeavesNoGoroutine(t *testing.T) {
-	t.Parallel()
+func Test05ExecutorsContextLeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // it counts the goroutines of the process
 	synctest.Test(t, func(t *testing.T) {
 		own, cancel := context.WithCancelCause(t.Context())
 		defer cancel(nil)
