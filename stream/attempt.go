@@ -96,5 +96,10 @@ func (a *attempt[Req, Res]) recv(into *Res) (*Res, error) {
 	return into, a.stream.RecvMsg(into)
 }
 
+// endsWell reports whether the server said OK, or Resume that nothing remains.
+func (l *loss) endsWell() bool {
+	return errors.Is(l.err, Complete) || l.op == "recv" && errors.Is(l.err, io.EOF)
+}
+
 // hint is what the server said about trying again.
 func (l *loss) hint() rpcstatus.Hint { return rpcstatus.HintOf(l.err, l.trailer) }

@@ -26,7 +26,7 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attem
 	switch {
 	case s.ctx.Err() != nil:
 		return s.orContext(e)
-	case errors.Is(l.err, Complete), errors.Is(l.err, io.EOF):
+	case l.endsWell():
 		e.cause = io.EOF
 		return e.endsWith(ReasonServer)
 	case l.final == ReasonPositionLost, l.final == ReasonUnknown && !l.ours && s.options.saysLost(l.err):
@@ -68,6 +68,9 @@ func (s *ClientStream[Req, Res]) refusedBy(e *attemptError) *attemptError {
 		return e.endsWith(ReasonContext)
 	}
 	if code == codes.Unknown && e.op == "resume" {
+		if errors.Is(e.cause, io.EOF) {
+			e.cause = io.ErrUnexpectedEOF // io.EOF would say that the stream has ended with OK
+		}
 		return e.endsWith(ReasonResume)
 	}
 	return e.endsWith(ReasonServer)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -69,7 +70,7 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 	//nolint:contextcheck // the execution has ctx
 	result, err := s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
 		o, failure := s.openOnce(exec.Context(), from, cause)
-		if failure != nil && errors.Is(failure.err, Complete) {
+		if failure != nil && failure.endsWell() {
 			return failure, nil // no failure in the eyes of policies: none tries again
 		}
 		if failure != nil {
@@ -135,7 +136,8 @@ func (s *ClientStream[Req, Res]) openOnce(
 // toldBy returns the loss with what Resume says of it, where that is more than what Recv said.
 func (l *loss) toldBy(op string, err error) *loss {
 	told := *l
-	saysMore := rpcstatus.Of(err).Code() != codes.Unknown || errors.Is(err, Complete) || errors.Is(err, ErrPositionLost)
+	saysMore := rpcstatus.Of(err).Code() != codes.Unknown || errors.Is(err, Complete) || errors.Is(err, ErrPositionLost) ||
+		errors.Is(l.err, io.EOF) && !errors.Is(err, io.EOF)
 	if op == "resume" && err != nil && !l.ours && saysMore {
 		told.op, told.err = op, err
 	}

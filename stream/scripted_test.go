@@ -262,3 +262,10 @@ func (d *diary) delays() []time.Duration {
 	}
 	return delays
 }
+
+// active returns how many handlers are running.
+func active(w *world) int {
+	w.feed.mu.Lock()
+	defer w.feed.mu.Unlock()
+	return w.feed.active
+}
