@@ -19,7 +19,8 @@ import (
 // two parts, and a server needs both: Handle for grpc.InTapHandle, and the Accountant itself for grpc.StatsHandler.
 // ServerOptions has both.
 //
-// It is for one server or for several, and safe for concurrent use.
+// Give it to one server, before other stats handlers. Servers may share policies, but not an Accountant. It is safe for
+// concurrent use.
 type Accountant struct {
 	rules *rules // set at construction, then read only
 
@@ -28,8 +29,11 @@ type Accountant struct {
 	served atomic.Pointer[map[string]struct{}]
 }
 
-// maxServed bounds Accountant.served: a server with a handler for unknown methods serves any name that a client thinks of.
-const maxServed = 4096
+// A server with a handler for unknown methods serves any name that a client thinks of. So Accountant.served is bounded.
+const (
+	maxServed       = 4096
+	maxServedLength = 256
+)
 
 // NewAccountant returns an accountant, or an error that tells what is wrong with the options.
 func NewAccountant(opts ...Option) (*Accountant, error) {
@@ -117,7 +121,7 @@ func (a *Accountant) begin(adm *admission) {
 	adm.stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if served := *a.served.Load(); len(served) < maxServed {
+	if served := *a.served.Load(); len(served) < maxServed && len(adm.method) <= maxServedLength {
 		served = maps.Clone(served)
 		served[adm.method] = struct{}{}
 		a.served.Store(&served)

@@ -137,6 +137,7 @@ func TestRapidResetStaysWithinTheLimit(t *testing.T) {
 			cancel()
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		assert.LessOrEqual(t, most, limit)
 		s := a.Stats()
 		assert.Zero(t, s.Running)

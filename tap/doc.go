@@ -1,11 +1,51 @@
-// Package tap refuses RPCs at a gRPC server's door, before they cost a stream, a goroutine or a message.
+// Package tap refuses RPCs at a gRPC server's door, by failsafe-go's policies, before they cost a stream, a goroutine or a
+// message.
 //
 //	accountant, err := tap.NewAccountant(
-//		tap.WithPolicies(bulkhead.New[any](100), circuitbreaker.NewWithDefaults[any](), ratelimiter.NewBursty[any](1000, time.Second)),
+//		tap.WithPolicies(bulkhead.New[any](100), circuitbreaker.NewWithDefaults[any]()),
+//		tap.WithMethodPolicies("/pkg.Service/Report", ratelimiter.NewBursty[any](10, time.Second)),
 //		tap.WithKey(tap.ByMetadata("tenant"), func(string) []failsafe.Policy[any] {
 //			return []failsafe.Policy[any]{ratelimiter.NewBursty[any](50, time.Second)}
 //		}, 10_000),
 //		tap.WithRetryDelay(time.Second),
 //	)
 //	server := grpc.NewServer(accountant.ServerOptions()...)
+//
+// There are two kinds of handle for grpc.InTapHandle. [ServerInHandle] looks at admissions only, which is enough for
+// rates. An [Accountant] is told by grpc how each RPC ends: it holds the permits of bulkheads and adaptive limiters until
+// then, and lets breakers and throttlers know.
+//
+// # Guarantees
+//
+//   - grpc calls a tap with the connection's lock held: no handle ever waits, whatever the policies' longest waits are,
+//     for a policy, an observer or anything else.
+//   - ServerInHandle allocates nothing, but for the keys that it meets for the first time, and for what differs from one
+//     refusal to the next.
+//   - Every refusal carries a status that says what to do.
+//   - A permit that an Accountant has taken is held until the handler has returned, also where the client has gone long
+//     before. It is given back once, also where the RPC never got to a handler.
+//   - A breaker sees what is the server's fault as a failure, and no admission, refusal or cancellation as anything. The
+//     permits of its trial are neither lost nor exceeded.
+//   - What clients can make a handle keep is bounded: keys, methods, events.
+//   - A caller whose deadline has passed costs no permit.
+//
+// # Not guaranteed
+//
+//   - A rate limiter's permit is spent also where another policy refuses after it.
+//   - A level or a key that comes from metadata is what the client says. See [WithPriority] and [ByMetadata].
+//   - In a refused RPC's context a deadline's timer runs on until the deadline: grpc does not cancel it.
+//   - Taps are for grpc's own transport. Behind grpc.Server.ServeHTTP none is called.
+//
+// # Goroutines
+//
+// A handle runs in grpc's goroutines. Observers have one more, while events wait.
+//
+// # Errors
+//
+//	rate limiter, bulkhead, adaptive limiter, throttler  RESOURCE_EXHAUSTED, with RetryInfo where [WithRetryDelay] says
+//	breaker open                                         UNAVAILABLE, with the remaining delay as RetryInfo
+//	deadline has passed                                  DEADLINE_EXCEEDED
+//	no name of a method                                  UNIMPLEMENTED
+//	a level or a priority that is none                   INVALID_ARGUMENT
+//	wrong options                                        INTERNAL: see [Validate]
 package tap
