@@ -37,7 +37,7 @@ type Callbacks[Req, Res any] struct {
 
 	// Replay is shown each message before it is sent again and may change it, or drop it with nil (an upload cuts off
 	// what the server already has). acked is the highest acknowledged sequence number. The number of the message stays
-	// what it was. m is the stream's own copy.
+	// what it was. m is the stream's own copy, and what is returned is kept in its place.
 	Replay func(m *Req, acked uint64) *Req
 
 	// Lost is asked when the server says that the position is gone, or when the lineage of the positions has changed.
@@ -52,7 +52,8 @@ type Recovery struct {
 }
 
 // RestartFrom makes the next attempt begin at p, and what is known of sequence numbers is forgotten. The zero Position
-// means from the beginning. The attempt waits for its turn as after any loss.
+// means from the beginning. The attempt waits for its turn as after any loss. Where there is a store, a p with a lower
+// Seq needs another Lineage: a store does not go back within one, and takes no position until that is passed again.
 func RestartFrom(p checkpoint.Position) Recovery { return Recovery{restart: true, from: p} }
 
 // Resumption is an attempt that is being opened, in the hands of the Resume callback. It is valid until Resume

@@ -57,7 +57,7 @@ func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k keptMessage, 
 	case a.diedOf(err):
 		return false
 	default:
-		a.fail(&loss{op: "replay", err: err})
+		a.fail(&loss{op: "replay", err: err, final: ReasonResume}) // it was sent before: what a callback has made of it is bad
 		return false
 	}
 }

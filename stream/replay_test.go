@@ -250,3 +250,22 @@ func TestReplayDiesRepeatedly(t *testing.T) {
 		require.Equal(t, uint64(21), s.Stats().Attempts)
 	})
 }
+
+// What Replay makes of a message may be too large to be sent. That is Replay's failure, not the server's.
+func TestReplayCallbackMakesTheMessageTooLarge(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPuppet()
+		f := &feed{handler: p.handle}
+		cb := f.callbacks()
+		cb.Replay = func(*request, uint64) *request { return frame{kind: data, seq: 1, size: 10_000}.request() }
+		w := newWorld(t, f)
+		s := w.mustDial(cb, withReplay(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(1000)))
+		ended := receiving(s)
+		mustSend(t, s, 1, 1)
+		w.Cut(testnet.RST)
+		err := <-ended
+		requireReason(t, err, stream.ReasonResume, "end of the stream")
+		require.Equal(t, codes.ResourceExhausted, status.Code(err))
+	})
+}
