@@ -95,23 +95,22 @@ func ExampleChain() {
 	// Output: rpc error: code = Unauthenticated desc = who is it?
 }
 
-// refusals prints what is refused. It may take its time: nobody waits for it.
-type refusals struct{ done chan struct{} }
+// refusals passes on what is refused. It may take its time: nobody waits for it.
+type refusals chan string
 
 func (r refusals) OnRefused(info tap.Info, reason tap.Reason, _ error) {
-	fmt.Println(info.Method, "by the", reason)
-	close(r.done)
+	r <- fmt.Sprint(info.Method, " by the ", reason)
 }
 
 func ExampleWithObserver() {
-	told := refusals{make(chan struct{})}
+	told := make(refusals)
 	breaker := circuitbreaker.NewWithDefaults[any]()
 	breaker.Open()
 	handle := tap.ServerInHandle(tap.WithPolicies(breaker), tap.WithObserver(told))
 	_, err := handle(context.Background(), &grpctap.Info{FullMethodName: "/pkg.Service/Method"})
-	<-told.done
 	fmt.Println(status.Code(err))
+	fmt.Println(<-told)
 	// Output:
-	// /pkg.Service/Method by the circuit breaker
 	// Unavailable
+	// /pkg.Service/Method by the circuit breaker
 }
