@@ -64,7 +64,7 @@ func (s *schedule) unjittered(exec failsafe.ExecutionAttempt[any]) (delay time.D
 			return s.most, true
 		}
 	}
-	return time.Duration(next), true
+	return min(time.Duration(next), s.most), true
 }
 
 // upTo returns a random duration above zero and up to d; d where it is not above zero.
