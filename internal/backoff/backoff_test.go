@@ -45,27 +45,32 @@ func TestWaits(t *testing.T) {
 	}{
 		"default": {
 			func(b retrypolicy.Builder[any]) retrypolicy.Builder[any] { return b },
-			[]time.Duration{1, 1, 1, 1}, []time.Duration{100 * ms, 200 * ms, 300 * ms, 300 * ms},
+			[]time.Duration{1, 1, 1, 1},
+			[]time.Duration{100 * ms, 200 * ms, 300 * ms, 300 * ms},
 		},
 		"fixed": {
 			func(b retrypolicy.Builder[any]) retrypolicy.Builder[any] { return b.WithDelay(50 * ms).WithJitter(0) },
-			[]time.Duration{50 * ms, 50 * ms}, []time.Duration{50 * ms, 50 * ms},
+			[]time.Duration{50 * ms, 50 * ms},
+			[]time.Duration{50 * ms, 50 * ms},
 		},
 		"backoff": {
 			func(b retrypolicy.Builder[any]) retrypolicy.Builder[any] {
 				return b.WithBackoff(10*ms, 25*ms).WithJitter(5 * ms)
 			},
-			[]time.Duration{5 * ms, 15 * ms, 20 * ms}, []time.Duration{15 * ms, 25 * ms, 30 * ms},
+			[]time.Duration{5 * ms, 15 * ms, 20 * ms},
+			[]time.Duration{15 * ms, 25 * ms, 30 * ms},
 		},
 		"factor": {
 			func(b retrypolicy.Builder[any]) retrypolicy.Builder[any] {
 				return b.WithBackoffFactor(10*ms, time.Second, 3).WithJitterFactor(0.1)
 			},
-			[]time.Duration{9 * ms, 27 * ms, 81 * ms}, []time.Duration{11 * ms, 33 * ms, 99 * ms},
+			[]time.Duration{9 * ms, 27 * ms, 81 * ms},
+			[]time.Duration{11 * ms, 33 * ms, 99 * ms},
 		},
 		"random": {
 			func(b retrypolicy.Builder[any]) retrypolicy.Builder[any] { return b.WithRandomDelay(10*ms, 20*ms) },
-			[]time.Duration{10 * ms, 10 * ms}, []time.Duration{20 * ms, 20 * ms},
+			[]time.Duration{10 * ms, 10 * ms},
+			[]time.Duration{20 * ms, 20 * ms},
 		},
 		"function": {
 			func(b retrypolicy.Builder[any]) retrypolicy.Builder[any] {
@@ -76,13 +81,15 @@ func TestWaits(t *testing.T) {
 					return 7 * ms
 				})
 			},
-			[]time.Duration{7 * ms, 200 * ms, 7 * ms}, []time.Duration{7 * ms, 200 * ms, 7 * ms},
+			[]time.Duration{7 * ms, 200 * ms, 7 * ms},
+			[]time.Duration{7 * ms, 200 * ms, 7 * ms},
 		},
 		"first above the cap": {
 			func(b retrypolicy.Builder[any]) retrypolicy.Builder[any] {
 				return b.WithBackoff(time.Minute, ms).WithJitter(0)
 			},
-			[]time.Duration{ms}, []time.Duration{ms},
+			[]time.Duration{ms},
+			[]time.Duration{ms},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
