@@ -28,7 +28,7 @@ type (
 	oldChatStream struct{ grpc.ClientStream }
 )
 
-func (c *oldChatClient) Chat(ctx context.Context, opts ...grpc.CallOption) (chatStream, error) { //nolint:ireturn // as it was generated
+func (c *oldChatClient) Chat(ctx context.Context, opts ...grpc.CallOption) (chatStream, error) {
 	s, err := c.conn.NewStream(ctx, &testpb.TestService_ServiceDesc.Streams[2], testpb.TestService_FullDuplexCall_FullMethodName, opts...)
 	if err != nil {
 		return nil, err

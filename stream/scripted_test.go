@@ -269,3 +269,6 @@ func active(w *world) int {
 	defer w.feed.mu.Unlock()
 	return w.feed.active
 }
+
+// codeOf returns the code of what an error says of itself.
+func codeOf(err error) codes.Code { return status.Code(err) }
