@@ -199,24 +199,42 @@ func TestRPCsThatNeverRunGiveTheirPermitsBack(t *testing.T) {
 // The deadline passes between the tap and grpc's next look at it: grpc drops the RPC, and says nothing.
 func TestADeadlineThatPassesAtTheDoorGivesThePermitBack(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := bulkhead.New[any](1)
-		a := accountant(t, tap.WithPolicies(b))
-		slow := func(ctx context.Context, info *grpctap.Info) (context.Context, error) {
-			ctx, err := a.Handle(ctx, info)
-			time.Sleep(2 * time.Second)
-			return ctx, err
-		}
-		conn := serve(t, &service{}, grpc.InTapHandle(slow), grpc.StatsHandler(a))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		require.Equal(t, codes.DeadlineExceeded, status.Code(call(ctx, conn)))
-		time.Sleep(10 * time.Second)
-		s := a.Stats()
-		assert.Equal(t, uint64(1), s.Admitted)
-		assert.Equal(t, uint64(1), s.Unstarted)
-		require.True(t, b.TryAcquirePermit(), "the permit is back")
-	})
+	type mark struct{}
+	for name, next := range map[string]func(context.Context) context.Context{
+		"as it is": func(ctx context.Context) context.Context { return ctx },
+		"value":    func(ctx context.Context) context.Context { return context.WithValue(ctx, mark{}, 1) },
+		"cancel": func(ctx context.Context) context.Context {
+			ctx, cancel := context.WithCancel(ctx)
+			context.AfterFunc(ctx, cancel)
+			return ctx
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := bulkhead.New[any](1)
+				a := accountant(t, tap.WithPolicies(b))
+				slow := func(ctx context.Context, _ *grpctap.Info) (context.Context, error) {
+					ctx = next(ctx)
+					time.Sleep(2 * time.Second)
+					return ctx, nil
+				}
+				conn := serve(t, &service{}, grpc.InTapHandle(tap.Chain(a.Handle, slow)), grpc.StatsHandler(a))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				require.Equal(t, codes.DeadlineExceeded, status.Code(call(ctx, conn)))
+				time.Sleep(10 * time.Second)
+				s := a.Stats()
+				assert.Equal(t, uint64(1), s.Admitted)
+				assert.Equal(t, uint64(1), s.Unstarted)
+				require.True(t, b.TryAcquirePermit(), "the permit is back")
+				b.ReleasePermit()
+				require.NoError(t, call(t.Context(), conn))
+				synctest.Wait()
+				require.Zero(t, a.Stats().Running)
+			})
+		})
+	}
 }
 
 // What the accountant relies on: between the tap and the stats handler grpc asks the context that the tap returned, and

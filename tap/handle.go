@@ -44,6 +44,22 @@ func Chain(handles ...grpctap.ServerInHandle) grpctap.ServerInHandle {
 			}
 			ctx = next //nolint:fatcontext // each handle adds what it likes, once
 		}
+		if adm, ok := ctx.Value(admissionKey{}).(*admission); ok && ctx != context.Context(adm) {
+			return doorContext{ctx}, nil
+		}
 		return ctx, nil
 	}
+}
+
+// doorContext is for a chain where a handle has derived a context from an Accountant's: its Err need not be that of the
+// admission. See there.
+type doorContext struct{ context.Context } //nolint:containedctx // it is a context
+
+// Err tells whether the context is done, and that the RPC will not run.
+func (c doorContext) Err() error {
+	err := c.Context.Err()
+	if err != nil {
+		giveBack(c.Context)
+	}
+	return err
 }
