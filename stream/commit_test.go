@@ -237,3 +237,25 @@ func TestCommitIsNeverInsideAUnit(t *testing.T) {
 		})
 	}
 }
+
+// Messages that are handed over after the end of the stream are committed too, and before Recv tells of the end
+// (invariant 25).
+func TestWhatIsReceivedAfterTheEndIsCommitted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := new(checkpoint.Memory)
+		w := scripted(t, sends(nil, numbered(1, 2, 3)...))
+		s := w.mustDial(positions(), stream.WithStore(store, "key"), stream.WithForgetfulSends())
+		synctest.Wait() // the server has ended the stream, and nobody has received anything
+		for s.Send(frame{kind: data, seq: 1}.request()) == nil {
+			synctest.Wait() // until Send finds out, and the stream looks for the cause
+		}
+		require.Equal(t, stream.Closed, s.State())
+		got, err := receiveAll(s)
+		require.ErrorIs(t, err, io.EOF)
+		require.Equal(t, upTo(3), got)
+		record, err := store.Load(t.Context(), "key")
+		require.NoError(t, err)
+		require.Equal(t, uint64(3), record.Position.Seq, "committed when Recv returns io.EOF")
+	})
+}
