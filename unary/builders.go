@@ -34,11 +34,9 @@ func NewRetryPolicyBuilder() retrypolicy.Builder[any] {
 		HandleIf(func(_ any, err error) bool { return Retryable(err) })
 }
 
-// settle raises a delay to what the server asked for, and gives up where it goes beyond the caller's deadline.
+// settle gives up where a delay goes beyond the caller's deadline. To wait as long as the server asked for is not its
+// part: that holds for every retry policy (see execution.InitializeRetry).
 func settle(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.Duration {
-	if failed, ok := errors.AsType[*tryError](exec.LastError()); ok && !failed.notBefore.IsZero() {
-		delay = max(delay, time.Until(failed.notBefore))
-	}
 	e, ok := exec.(*execution)
 	if !ok {
 		return delay

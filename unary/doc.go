@@ -16,7 +16,7 @@
 //   - RetryInfo and grpc-retry-pushback-ms are minded by every retry policy given to WithPolicies.
 //   - A failing hedge never beats an attempt that still runs.
 //   - A handler's panic goes on to the caller, after the policies have let go of what they hold.
-//   - No goroutine is left behind by a call, beyond the attempts of hedges that lost, which are cancelled.
+//   - Messages are the caller's own again when its call returns: no attempt still reads or writes them.
 //
 // # Not guaranteed
 //
@@ -24,6 +24,13 @@
 //     that does harm, give the request a key by which the server knows it again, or no retry policy.
 //   - What a handler that is tried again put into headers and trailers stays there.
 //   - A reply that is not a protobuf message is copied as a Go value, references included.
+//
+// # Goroutines and cancellation
+//
+// A call runs in the caller's goroutine; only hedge policies start others, one for each attempt. An attempt's context
+// comes from the caller's and is cancelled by a timeout, by a hedge that won, and by the context of an executor. A client's
+// call returns when its attempts have returned, those that lost having been cancelled; on a server, the handler of a hedge
+// that lost may still run, if it does not mind its context.
 //
 // # Order of policies
 //

@@ -32,7 +32,7 @@ type AttemptObserver interface {
 // RetryObserver is told that a retry begins.
 type RetryObserver interface{ OnRetry(info Info) }
 
-// HedgeObserver is told that a hedge begins.
+// HedgeObserver is told that a hedge begins, or a retry within one.
 type HedgeObserver interface{ OnHedge(info Info) }
 
 // DeniedObserver is told that a policy let nothing run, and which: the name of its package in failsafe-go,
