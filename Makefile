@@ -29,6 +29,7 @@ lint: $(GOLANGCI_LINT) ## run the linters
 example: ## run the example, and again with a client that is killed half-way
 	go run ./examples/streaming
 	go run ./examples/streaming -restart
+	go run ./examples/overload
 
 .PHONY: check
 check: race lint example ## everything that has to pass before a commit
