@@ -83,7 +83,6 @@ func echo(s serverStream) error {
 }
 
 // serve starts a gRPC server and a client, and stops them when the test ends.
-//
 func (w *world) serve(t *testing.T, handle func(serverStream) error) testpb.TestServiceClient {
 	t.Helper()
 	server := grpc.NewServer()
