@@ -206,10 +206,10 @@ func (c *call) denied(l *level, err error) {
 // made of it.
 func (c *call) failed(err error) error {
 	failed := &Error{Method: c.method, Attempts: int(c.attempts.Load()), Cause: bare(err)}
-	if caller := c.ctx.Err(); caller != nil {
+	if caller := ended(c.ctx); caller != nil {
 		st := status.FromContextError(caller)
 		if errors.Is(err, caller) || rpcstatus.Of(err).Code() == st.Code() {
-			failed.Cause, failed.status = callerError(c.ctx), st
+			failed.Cause, failed.status = withCause(c.ctx, caller), st
 			return failed
 		}
 	}
@@ -231,10 +231,18 @@ func (c *call) info(attempt int, hedge bool) Info {
 	return Info{Method: c.method, Attempt: attempt, Hedge: hedge}
 }
 
-// callerError is the end of a call by the caller's context: both what the context says, for errors.Is, and the cause it
-// was cancelled with.
-func callerError(ctx context.Context) error {
-	err := ctx.Err()
+// ended returns the error of a context that is done, or is about to be: a server that minds the same deadline may answer
+// in the moment before the caller's own timer.
+func ended(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
+}
+
+// withCause returns the end of a call by the caller's context: both what the context says, for errors.Is, and the cause
+// it was cancelled with.
+func withCause(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, err) {
 		return fmt.Errorf("%w: %w", err, cause)
 	}

@@ -124,13 +124,14 @@ func Test12FailingHedgeDoesNotBeatTheFirstTry(t *testing.T) {
 		"ours":  unary.NewHedgePolicyBuilder(10 * time.Millisecond).WithMaxHedges(2).Build(),
 		"plain": hedgepolicy.NewBuilderWithDelay[any](10 * time.Millisecond).WithMaxHedges(2).Build(),
 	}
-	inner := map[string]policies{
-		"": nil, " around retry": {retrypolicy.NewWithDefaults[any]()},
-		" around bulkhead": {bulkhead.New[any](1)}, // which denies the hedges
+	inner := map[string]func() policies{
+		"":                 func() policies { return nil },
+		" around retry":    func() policies { return policies{retrypolicy.NewWithDefaults[any]()} },
+		" around bulkhead": func() policies { return policies{bulkhead.New[any](1)} }, // which denies the hedges
 	}
 	for name, hedge := range hedges {
 		for around, with := range inner {
-			chain := append(policies{hedge}, with...)
+			chain := append(policies{hedge}, with()...)
 			for kind, option := range map[string]unary.Option{
 				"policies": unary.WithPolicies(chain...), "executor": unary.WithExecutor(failsafe.With(chain...)),
 			} {
