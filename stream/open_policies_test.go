@@ -124,6 +124,26 @@ func TestAHedgeWhoseLoserSucceedsLate(t *testing.T) {
 	})
 }
 
+// Both succeed at the same moment: one is taken, and the other is closed.
+func TestAHedgeThatEndsInADeadHeat(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			w := scripted(t, stays(numbered(1)...))
+			cb := positions()
+			cb.Resume = func(_ context.Context, r *resumption) error {
+				time.Sleep(time.Duration(3-r.Attempt()) * time.Second)
+				return nil
+			}
+			s := w.mustDial(cb, stream.WithOpenPolicies(hedgepolicy.NewWithDelay[any](time.Second)))
+			mustReceive(t, s, 1)
+			time.Sleep(time.Minute)
+			require.Equal(t, 1, active(w), "the loser's handler has ended")
+			require.Equal(t, stream.Attached, s.State())
+		})
+	}
+}
+
 func TestARateLimiterAtOpenScope(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -207,7 +227,7 @@ func TestPoliciesThatAreOfNoUse(t *testing.T) {
 				w := scripted(t, stays())
 				_, err := w.dial(t.Context(), positions(), opt)
 				wantEnd(t, err, stream.ReasonMessage, codes.InvalidArgument, name)
-				require.Zero(t, w.feed.handlers)
+				require.Zero(t, handled(w))
 			})
 		})
 	}

@@ -296,7 +296,7 @@ func TestComplete(t *testing.T) {
 			s, err := w.dial(t.Context(), cb, stream.WithStreamPolicies(again), stream.WithOpenPolicies(again))
 			require.Nil(t, s)
 			require.True(t, err == io.EOF, "bare: %v", err) //nolint:errorlint // that is what is asked
-			require.LessOrEqual(t, w.feed.handlers, 1, "opened once")
+			require.LessOrEqual(t, handled(w), 1, "opened once")
 		})
 	})
 	t.Run("after a break", func(t *testing.T) {

@@ -263,6 +263,13 @@ func (d *diary) delays() []time.Duration {
 	return delays
 }
 
+// handled returns how many handlers have begun.
+func handled(w *world) int {
+	w.feed.mu.Lock()
+	defer w.feed.mu.Unlock()
+	return w.feed.handlers
+}
+
 // active returns how many handlers are running.
 func active(w *world) int {
 	w.feed.mu.Lock()
