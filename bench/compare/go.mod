@@ -3,15 +3,12 @@ module github.com/streamsafe/streamsafe/bench/compare
 go 1.26.0
 
 require (
-	github.com/streamsafe/streamsafe v0.0.0
 	github.com/failsafe-go/failsafe-go v0.9.8
+	github.com/streamsafe/streamsafe v0.0.0
 	github.com/stretchr/testify v1.12.1
-	go.uber.org/goleak v1.3.0
-	golang.org/x/sync v0.24.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261019180522-ce908d29299b
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
-	pgregory.net/rapid v1.3.0
 )
 
 require (
