@@ -30,8 +30,8 @@ func WithPolicies(policies ...failsafe.Policy[any]) Option {
 // WithExecutor is WithPolicies for an executor. A context of its own that is done cancels the calls, too.
 //
 // The policies of an executor cannot be told apart. So denials are not reported by policy, a timeout around one try is
-// not retried by NewRetryPolicyBuilder, and each try decodes into a reply of its own, which is then copied.
-// WithPolicies costs less.
+// not retried by NewRetryPolicyBuilder, a server's pushback that asks not to try again is minded only by policies of that
+// builder, and each try decodes into a reply of its own, which is then copied. WithPolicies costs less.
 func WithExecutor(executor failsafe.Executor[any]) Option {
 	return Option{apply: func(o *options) {
 		if executor == nil {
