@@ -30,7 +30,8 @@ func resumable(err error, hint rpcstatus.Hint) bool {
 	case codes.Unavailable:
 		return true
 	case codes.Internal, codes.Canceled, codes.Unknown:
-		return madeByTransport(st)
+		_, told := status.FromError(err) // or it is an error of the application's
+		return told && madeByTransport(st)
 	case codes.ResourceExhausted, codes.Aborted:
 		return hint.Given
 	case codes.OK, codes.InvalidArgument, codes.DeadlineExceeded, codes.NotFound, codes.AlreadyExists,

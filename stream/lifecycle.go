@@ -14,24 +14,31 @@ import (
 // errMaxOutage cancels the execution of an outage that has lasted too long.
 var errMaxOutage = errors.New("outage lasted too long")
 
+// errGoroutineEnded is how a stream ends where a callback calls runtime.Goexit, as t.FailNow does.
+var errGoroutineEnded = errors.New("a callback has ended the goroutine")
+
 // run is the lifecycle goroutine. It owns the states: it opens attempts, attaches them, waits for their loss, and ends
 // the stream.
 func (s *ClientStream[Req, Res]) run() {
-	defer close(s.done)
+	end := (&attemptError{op: "open", cause: errGoroutineEnded}).endsWith(ReasonResume)
+	defer func() { // in any case, or the application would wait for ever
+		s.end(end)
+		close(s.done)
+	}()
 	stopLeaving := context.AfterFunc(s.ctx, func() {
 		s.inbox.leave()
 		s.outbox.leave()
 	})
 	defer stopLeaving()
-	var end *attemptError
+	admitted := false
 	err := s.life.WithContext(s.ctx).Run(func() error {
+		admitted = true
 		end = s.live()
 		return nil
 	})
-	if end == nil { // a bulkhead or an adaptive limiter kept the stream out
+	if !admitted { // a bulkhead or an adaptive limiter kept the stream out
 		end = s.denied(err)
 	}
-	s.end(end)
 }
 
 // live goes from outage to outage until the stream ends.

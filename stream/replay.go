@@ -154,7 +154,7 @@ func (o *outbox[Req, Res]) closeSend() {
 
 // halfClose calls CloseSend of a. The caller holds mu, which is let go for the call.
 func (o *outbox[Req, Res]) halfClose(a *attempt[Req, Res]) {
-	o.busy = true
+	o.busy, o.since = true, time.Since(o.start)
 	o.mu.Unlock()
 	_ = a.stream.CloseSend() // grpc: always nil; the status is Recv's to tell
 	o.mu.Lock()
