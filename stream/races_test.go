@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,20 +18,27 @@ import (
 // burst is a size of messages that lets few of them travel at once, so that there is time for many breaks.
 const burst = 8 << 10
 
-// Send and Recv race with breaks, a thousand times and more.
+// Send and Recv race with breaks, thousands of times.
 func TestExchangeRacingWithBreaks(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		const messages = 3000
-		f := &feed{total: messages, size: burst}
-		j := keepJournal(f)
-		w := newWorld(t, f)
-		w.Chaos(testnet.Chaos{Seed: 1, Kinds: []testnet.Kind{testnet.FIN, testnet.RST, testnet.Truncate}, Messages: 12})
-		s := w.mustOpen(stream.WithReplay(stream.ReplayLimits{Messages: 8}))
-		converse(t, s, j, messages)
-		require.GreaterOrEqual(t, len(w.Cuts()), 200, "breaks")
-		require.Equal(t, s.Stats().Outages, s.Stats().Resumes, "each outage was got over")
-	})
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprintf("seed %d", seed+1), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const messages = 3000
+				f := &feed{total: messages, size: burst}
+				j := keepJournal(f)
+				w := newWorld(t, f)
+				w.Chaos(testnet.Chaos{
+					Seed: seed + 1, Kinds: []testnet.Kind{testnet.FIN, testnet.RST, testnet.Truncate}, Messages: 12,
+				})
+				s := w.mustOpen(stream.WithReplay(stream.ReplayLimits{Messages: 8}))
+				converse(t, s, j, messages)
+				require.GreaterOrEqual(t, len(w.Cuts()), 150, "breaks")
+				require.Equal(t, s.Stats().Outages, s.Stats().Resumes, "each outage was got over")
+			})
+		})
+	}
 }
 
 // The same over real sockets. Nothing is left over in the end (invariant 23).
@@ -60,5 +68,5 @@ func TestExchangeRacingWithBreaksOverTCP(t *testing.T) { //nolint:paralleltest /
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
 	converse(t, s, j, messages)
-	require.GreaterOrEqual(t, len(proxy.Cuts()), 100, "breaks")
+	require.GreaterOrEqual(t, len(proxy.Cuts()), 20, "breaks, of a hundred or so on a machine that does nothing else")
 }

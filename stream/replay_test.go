@@ -3,6 +3,7 @@ package stream_test
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,14 +132,14 @@ func TestSendDuringReplayComesAfterIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPuppet()
-		attempts := 0
+		var attempts atomic.Int32
 		f := &feed{}
 		f.handler = func(s bidi) error {
-			attempts++
+			attempts.Add(1)
 			return p.handle(s)
 		}
 		w := newWorld(t, f, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
-			if attempts > 1 {
+			if attempts.Load() > 1 {
 				time.Sleep(time.Second)
 			}
 			return next(m)
