@@ -39,12 +39,15 @@ type File struct {
 var _ Store = (*File)(nil)
 
 // OpenFile opens the store in dir and makes dir, but not its parents, where it is not there yet. The directory belongs
-// to the store: it holds nothing else.
+// to the store: it should hold nothing else, which OpenFile does not check.
 //
 // Errors: [ErrLocked] where another File has dir open, in this process or another. A process that is gone, killed or
 // not, holds nothing. On systems without file locks the error matches [errors.ErrUnsupported]; Linux, macOS, the BSDs
 // and Windows have them.
 func OpenFile(dir string) (*File, error) {
+	if dir == "" {
+		return nil, errors.New("checkpoint: open: no directory is given")
+	}
 	return openFile(dir, disk{})
 }
 

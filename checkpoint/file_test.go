@@ -178,3 +178,11 @@ func TestCloseWaitsForCallsInProgress(t *testing.T) {
 		require.NoError(t, f.Close())
 	})
 }
+
+func TestOpenFileWithoutADirectory(t *testing.T) {
+	t.Parallel()
+	_, err := OpenFile("")
+	if err == nil || err.Error() != "checkpoint: open: no directory is given" {
+		t.Errorf("OpenFile of no directory: %v", err)
+	}
+}

@@ -19,19 +19,21 @@ type Callbacks[Req, Res any] struct {
 	// [ErrPositionLost] asks Lost.
 	Resume func(ctx context.Context, r *Resumption[Req, Res]) error
 
-	// Checkpoint reports the position that m takes the stream to; ok is false where m is no resume point.
+	// Checkpoint reports the position that m takes the stream to; ok is false where m is no resume point. The zero
+	// Position counts as none.
 	Checkpoint func(m *Res) (p checkpoint.Position, ok bool)
 
 	// Control tells that m belongs to the protocol (an acknowledgement, a bookmark, a heartbeat): it is accounted for
 	// and not handed to the application.
 	Control func(m *Res) bool
 
-	// Acked reports the highest sequence number among sent messages that m acknowledges. A number that was never sent
-	// ends the stream with ReasonProtocol; one that was acknowledged before is ignored (invariant 7).
+	// Acked reports the highest sequence number among sent messages that m acknowledges. A number that was neither sent
+	// nor told to Acknowledge ends the stream with ReasonProtocol; one that was acknowledged before is ignored (invariant
+	// 7).
 	Acked func(m *Res) (seq uint64, ok bool)
 
 	// Sequence is the number of an outgoing message. It has to rise from message to message; one that does not is
-	// refused with ReasonMessage. Nil: messages count 1, 2, 3 … as they are sent, on from a number that Acknowledge
+	// refused with ReasonMessage. The library does not transmit it. Nil: messages count 1, 2, 3 … as they are sent, on from a number that Acknowledge
 	// tells before the first of them.
 	Sequence func(m *Req) uint64
 

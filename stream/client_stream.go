@@ -177,7 +177,8 @@ func (s *ClientStream[Req, Res]) CloseAndRecv() (*Res, error) {
 }
 
 // Close ends the stream, at any time and from any goroutine. Sends and Recvs that wait return an [*Error] with
-// ReasonClosed. Where there is a store, what is processed is committed, and Close returns the error of that.
+// ReasonClosed. Where there is a store, what is processed is committed, and Close returns the error of that. The message
+// that Recv returned last does not count as processed: call Commit before where it is.
 //
 // Close returns when the stream's goroutines have ended, unless one of them is in a callback, or in a function given as
 // an option: that may be the caller. A listener of a policy may not call it; it can cancel the stream's context.
@@ -192,11 +193,12 @@ func (s *ClientStream[Req, Res]) Close() error {
 	return nil
 }
 
-// Commit marks everything that was handed over as processed, and returns when that position is in the store. Without a
-// store it fails.
+// Commit marks everything that was handed over as processed, and returns when that position is in the store. Where the
+// store has it already nothing is written, and a new owner of the key is not noticed. Without a store it fails with
+// ReasonOptions.
 func (s *ClientStream[Req, Res]) Commit(ctx context.Context) error {
 	if s.committer == nil {
-		return s.commitError("commit", errors.New("the stream has no store: see WithStore"))
+		return s.refusal(&Error{Op: "commit", Reason: ReasonOptions, Cause: errors.New("the stream has no store: see WithStore")})
 	}
 	s.inbox.processAll()
 	if err := s.committer.write(ctx); err != nil {

@@ -126,7 +126,7 @@ func TestUnknownContentSubtype(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, &feed{})
 		_, err := w.open(t.Context(), withReplay(), stream.WithCallOptions(grpc.CallContentSubtype("no-such-codec")))
-		requireReason(t, err, stream.ReasonMessage, "unknown content subtype")
+		requireReason(t, err, stream.ReasonOptions, "unknown content subtype")
 		require.ErrorContains(t, err, "no codec is registered")
 		require.Zero(t, w.Stats().Connections, "nothing is opened")
 	})

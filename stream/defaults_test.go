@@ -266,7 +266,7 @@ func TestOptionsThatContradict(t *testing.T) {
 			}
 			s, err := stream.Resilient(t.Context(), open, test.cb, test.opts...)
 			require.Nil(t, s)
-			wantEnd(t, err, stream.ReasonMessage, codes.InvalidArgument, name)
+			wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, name)
 			for _, part := range test.names {
 				require.ErrorContains(t, err, part)
 			}
@@ -276,6 +276,6 @@ func TestOptionsThatContradict(t *testing.T) {
 		t.Parallel()
 		var open func(context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[request, response], error)
 		_, err := stream.Resilient(t.Context(), open, callbacks{})
-		wantEnd(t, err, stream.ReasonMessage, codes.InvalidArgument, "open is nil")
+		wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, "open is nil")
 	})
 }

@@ -5,9 +5,10 @@
 //			return r.Send(&pb.Request{From: r.Position().Seq})
 //		},
 //		Checkpoint: func(m *pb.Response) (checkpoint.Position, bool) {
-//			return checkpoint.Position{Seq: m.GetNumber()}, true
+//			return checkpoint.Position{Seq: m.GetNumber()}, m.GetNumber() > 0
 //		},
-//		Acked: func(m *pb.Response) (uint64, bool) { return m.GetAck(), m.GetAck() > 0 },
+//		Acked:   func(m *pb.Response) (uint64, bool) { return m.GetAck(), m.GetAck() > 0 },
+//		Control: func(m *pb.Response) bool { return m.GetNumber() == 0 }, // an acknowledgement alone
 //	}, stream.WithReplay(stream.ReplayLimits{}))
 //
 // The stream that comes back is used like the generated one. A logical stream is a row of attempts, each one gRPC
@@ -24,14 +25,15 @@
 //   - With [WithReplay] a message that Send has accepted is sent on each attempt until the server acknowledges it, in
 //     order, before newer ones, as it was when it was sent. What is kept is bounded.
 //   - What a store has is a prefix of what the application has processed, written by the newest owner of the key.
-//   - No attempt is opened after a loss without a wait, and the backoff starts anew only when an attempt has lasted for
-//     the time of [WithStableFor].
+//   - With the default policy, or another of [NewRetryPolicyBuilder], no attempt is opened after a loss without a
+//     jittered wait. The backoff starts anew only when an attempt has lasted for the time of [WithStableFor].
 //   - Every attempt that was given up is cancelled, and nothing of it reaches the application any more.
 //
 // # Not guaranteed
 //
 //   - A nil error from Send does not say that the server has the message: only its acknowledgement does.
-//   - The server may see a replayed message twice. It can tell by the sequence number.
+//   - The server may see a replayed message twice. It can tell where the application puts the sequence number into the
+//     message.
 //   - Without HoldUntilCheckpoint, messages after the last position before a break may come again.
 //   - A break is found when somebody sends or receives. Acknowledgements arrive by Recv: somebody has to be receiving.
 //     A dead connection that looks alive is found by [WithIdleTimeout] and [WithSendTimeout].
@@ -48,6 +50,8 @@
 // caller's goroutine, on the attempt itself. A store adds one goroutine, and an observer one while events wait.
 // All end with the stream, which ends when the server ends it, when it fails for good, when its context is done, or by
 // Close. One goroutine may Send while another Recvs, and neither with itself.
+//
+// The numbered invariants that this documentation names stand in ARCHITECTURE.md.
 //
 // # Errors
 //

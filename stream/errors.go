@@ -58,7 +58,7 @@ const (
 	ReasonProtocol
 	// ReasonHeldOverflow means that more bytes than allowed came without a position (HoldUntilCheckpoint).
 	ReasonHeldOverflow
-	// ReasonResume means that the Resume, request, Replay or Lost callback failed.
+	// ReasonResume means that the Resume, Replay or Lost callback failed.
 	ReasonResume
 	// ReasonFenced means that another owner has acquired the key in the store.
 	ReasonFenced
@@ -66,9 +66,10 @@ const (
 	ReasonStore
 	// ReasonWindowFull means that this Send was refused: the replay buffer is full (ReplayLimits.FailWhenFull).
 	ReasonWindowFull
-	// ReasonMessage means that this one call was refused: the message's type, size, encoding or sequence number is
-	// wrong, or, from a constructor, the options are.
+	// ReasonMessage means that this one message was refused: its type, size, encoding or sequence number is wrong.
 	ReasonMessage
+	// ReasonOptions means that the options or arguments do not fit together, or do not fit what was called.
+	ReasonOptions
 )
 
 // String returns the reason in words.
@@ -81,6 +82,7 @@ func (r Reason) String() string {
 		ReasonPoison: "poisoned position", ReasonProtocol: "protocol broken", ReasonHeldOverflow: "too much held",
 		ReasonResume: "callback failed", ReasonFenced: "fenced by another owner", ReasonStore: "store failed",
 		ReasonWindowFull: "replay buffer full", ReasonMessage: "message refused",
+		ReasonOptions: "wrong options",
 	}
 	if int(r) >= len(texts) {
 		return fmt.Sprintf("reason(%d)", uint8(r))
@@ -143,6 +145,8 @@ func (r Reason) code() (code codes.Code, ofItsOwn bool) {
 		return codes.ResourceExhausted, true
 	case ReasonFenced:
 		return codes.Aborted, true
+	case ReasonOptions:
+		return codes.InvalidArgument, true
 	case ReasonMessage:
 		return codes.InvalidArgument, false
 	case ReasonMaxOutage, ReasonStore:

@@ -210,5 +210,6 @@ func (s *ClientStream[Req, Res]) fenced(err error) {
 // ackTooHigh is the end of the stream by an acknowledgement of what was never sent.
 func (s *ClientStream[Req, Res]) ackTooHigh(op string, seq uint64) *loss {
 	return &loss{op: op, final: ReasonProtocol, err: fmt.Errorf(
-		"message %d is acknowledged, and %d is the last one sent", seq, s.Stats().LastSeq)}
+		"message %d is acknowledged, and %d is the last one sent (of an earlier process's, tell Resumption.Acknowledge)",
+		seq, s.Stats().LastSeq)}
 }

@@ -8,7 +8,9 @@ import (
 )
 
 // Observer is told what happens to a stream. It implements one or more of the …Observer interfaces of this package;
-// WithObserver refuses one that implements none.
+// WithObserver refuses one that implements none. A misspelt method is never called, so let the compiler check:
+//
+//	var _ stream.AttachedObserver = myObserver{}
 //
 // The calls for one stream come one at a time, in the order of the events, from a goroutine of their own: an observer
 // that is slow delays nothing but itself. Where it falls more than 1,024 events behind, events are dropped and counted

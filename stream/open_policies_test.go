@@ -226,7 +226,7 @@ func TestPoliciesThatAreOfNoUse(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := scripted(t, stays())
 				_, err := w.dial(t.Context(), positions(), opt)
-				wantEnd(t, err, stream.ReasonMessage, codes.InvalidArgument, name)
+				wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, name)
 				require.Zero(t, handled(w))
 			})
 		})

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -111,7 +110,22 @@ func (o *clientOptions) validate(has callbackSet) error {
 		refuse(!observes(observer), "observer %T implements none of the observer interfaces", observer)
 	}
 	errs = append(errs, o.stream.validate("stream"), o.open.validate("open"))
-	return errors.Join(errs...)
+	return joined(errs)
+}
+
+// joined returns the errors that are not nil as one of one line, nil where there is none.
+func joined(errs []error) error {
+	var all error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case all == nil:
+			all = err
+		default:
+			all = fmt.Errorf("%w; %w", all, err)
+		}
+	}
+	return all
 }
 
 // callbackSet tells which callbacks there are.

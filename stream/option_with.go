@@ -87,7 +87,8 @@ func WithContiguous() ClientOption {
 // in order, on the attempt after a break. A Send that finds the limits reached waits, or fails, as limits say.
 // Acknowledgements come by Recv: somebody has to be receiving.
 //
-// The server may see a message again that it has had, with the same sequence number.
+// The server may see a message again that it has had. So that it can tell, put the sequence number into the message:
+// the library does not transmit it. See Callbacks.Sequence.
 func WithReplay(limits ReplayLimits) ClientOption {
 	return clientOption(func(o *clientOptions) { o.replay, o.replayLimits = true, limits })
 }
@@ -134,7 +135,12 @@ func WithMaxOutage(d time.Duration) ClientOption {
 
 // WithStore keeps the stream's position under key. The stream acquires the key when it is opened, which fences every
 // earlier owner, and starts from the position there. What the application has processed is written off the message
-// path, and on Close, at the end and on failure. Another owner ends the stream with ReasonFenced.
+// path, and on Close, at the end and on failure. Another owner ends the stream with ReasonFenced. A message counts as
+// processed when the next Recv begins (see WithManualCommit).
+//
+// Together with WithReplay: in a new process no message counts as sent. Resume has to learn from the server how far it
+// got and tell [Resumption.Acknowledge], or an acknowledgement of what an earlier process has sent ends the stream with
+// ReasonProtocol.
 func WithStore(store checkpoint.Store, key string, opts ...StoreOption) ClientOption {
 	return clientOption(func(o *clientOptions) {
 		o.store, o.key, o.storeConfigured = store, key, true

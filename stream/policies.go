@@ -14,7 +14,8 @@ import (
 // WithStreamPolicies sets the policies for outages, the outermost first, as failsafe.With has it. One execution is one
 // outage: it begins with the loss of an attempt, which is its first failed try, and succeeds when an attempt has stayed
 // attached for the time of WithStableFor. So a retry policy decides whether and when to reconnect, a breaker sees
-// attempts that die, and a budget is charged for each reconnect. Default: NewRetryPolicyBuilder().Build().
+// attempts that die, and a budget is charged for each reconnect. Default: NewRetryPolicyBuilder().Build(). Start from
+// that builder: a policy of failsafe-go's own has no delay and no jitter by default, and gives up after two retries.
 //
 // What the server meant as its last word (WithResumable) ends the stream whatever a retry policy says. A fallback may
 // replace the error that an outage ends with; it cannot supply a stream.
@@ -63,7 +64,7 @@ func (c policyChain) validate(scope string) error {
 			errs = append(errs, fmt.Errorf("%s is of no use at %s scope", kind, scope))
 		}
 	}
-	return errors.Join(errs...)
+	return joined(errs)
 }
 
 // openExecutor returns the executor for the opening of one attempt.

@@ -19,6 +19,9 @@ import (
 // error that ended the stream, an [*Error], or io.EOF where Resume returned [Complete]. Options that contradict each
 // other or the callbacks are an error too, and nothing is opened.
 //
+// Without a limit that may take for ever: WithMaxOutage bounds every outage, the first open included. ctx is no such
+// limit: it is the life of the stream.
+//
 // The stream lives until the server ends it, it fails for good, ctx is done, or Close is called. One of them has to
 // happen, or the stream's goroutine and connection stay: defer Close.
 func Resilient[Req, Res any, S Bidi[Req, Res]](
@@ -28,7 +31,7 @@ func Resilient[Req, Res any, S Bidi[Req, Res]](
 	opts ...ClientOption,
 ) (*ClientStream[Req, Res], error) {
 	if open == nil {
-		return nil, &Error{Op: "open", Reason: ReasonMessage, Cause: errors.New("open is nil")}
+		return nil, &Error{Op: "open", Reason: ReasonOptions, Cause: errors.New("open is nil")}
 	}
 	s, err := newClientStream(ctx, callbacks, opts)
 	if err != nil {
@@ -85,11 +88,14 @@ func newClientStream[Req, Res any](
 ) (*ClientStream[Req, Res], error) {
 	o := defaultClientOptions()
 	for _, opt := range opts {
+		if opt == nil {
+			return nil, &Error{Op: "open", Reason: ReasonOptions, Cause: errors.New("an option is nil")}
+		}
 		opt.applyClient(&o)
 	}
 	has := callbackSet{acked: callbacks.Acked != nil, checkpoint: callbacks.Checkpoint != nil, replay: callbacks.Replay != nil}
 	if err := o.validate(has); err != nil {
-		return nil, &Error{Op: "open", Reason: ReasonMessage, Cause: err}
+		return nil, &Error{Op: "open", Reason: ReasonOptions, Cause: err}
 	}
 	s := &ClientStream[Req, Res]{
 		caller: ctx, options: o, callbacks: callbacks,

@@ -74,7 +74,7 @@ func TestNamesOfStates(t *testing.T) {
 func TestEveryReasonHasItsWords(t *testing.T) {
 	t.Parallel()
 	seen := map[string]Reason{}
-	for r := ReasonUnknown; r <= ReasonMessage; r++ {
+	for r := ReasonUnknown; r <= ReasonOptions; r++ {
 		text := r.String()
 		require.NotEmpty(t, text, "reason %d", r)
 		before, twice := seen[text]

@@ -2,7 +2,7 @@
 // message.
 //
 //	accountant, err := tap.NewAccountant(
-//		tap.WithPolicies(bulkhead.New[any](100), circuitbreaker.NewWithDefaults[any]()),
+//		tap.WithPolicies(bulkhead.New[any](100), breaker), // breaker: not of one failure, as the defaults have it
 //		tap.WithMethodPolicies("/pkg.Service/Report", ratelimiter.NewBursty[any](10, time.Second)),
 //		tap.WithKey(tap.ByMetadata("tenant"), func(string) []failsafe.Policy[any] {
 //			return []failsafe.Policy[any]{ratelimiter.NewBursty[any](50, time.Second)}

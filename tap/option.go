@@ -43,7 +43,8 @@ type keyRule struct {
 // Default: none.
 //
 // A policy is asked for a permit without waiting, whatever its longest wait is. A rate limiter's permit is spent even
-// where a later policy refuses: put rate limiters last. These policies have a place in a tap:
+// where a later policy refuses: put rate limiters last. Those of WithKey and WithMethodPolicies are asked before, so
+// theirs are spent also where these policies refuse. These policies have a place in a tap:
 //
 //   - rate limiters;
 //   - circuit breakers and adaptive throttlers, also prioritized ones. A [ServerInHandle] only asks them: somebody else

@@ -13,7 +13,7 @@
 //     has its own reply, too.
 //   - What a fallback or a cache returns reaches the caller's reply. A reply of another type is an INTERNAL error.
 //   - No attempt begins for a caller that has gone, and none outlives it. Policies wait in the caller's context.
-//   - RetryInfo and grpc-retry-pushback-ms are minded by every retry policy given to WithPolicies.
+//   - RetryInfo and grpc-retry-pushback-ms are honoured by every retry policy given to WithPolicies.
 //   - A failing hedge never beats an attempt that still runs.
 //   - A handler's panic goes on to the caller, after the policies have let go of what they hold.
 //   - Messages are the caller's own again when its call returns: no attempt still reads or writes them.
