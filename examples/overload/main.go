@@ -9,7 +9,7 @@
 //	capacity=N/s offered=N/s bare=N/s tap=N/s unary=N/s
 //
 // with the calls answered in time by each. The exit status is 0, or 1 where it was interrupted or could not go on, or 2
-// where it could not begin.
+// where it could not begin (of the built program: go run makes it 1).
 //
 // What the packages are told is in guard.go. Read that first.
 package main
@@ -22,11 +22,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)
@@ -61,13 +62,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var results []result
 	for _, side := range sides() {
 		r, err := flood(ctx, s, side)
+		if ctx.Err() != nil {
+			_, _ = fmt.Fprintln(stderr, "overload: interrupted")
+			return 1
+		}
 		if err != nil {
 			_, _ = fmt.Fprintf(stderr, "overload: %s: %v\n", side.name, err)
 			return 1
 		}
 		results = append(results, r)
 	}
-	report(stdout, s, results)
+	if err := report(stdout, s, results); err != nil {
+		_, _ = fmt.Fprintln(stderr, "overload:", err)
+		return 1
+	}
 	return 0
 }
 
@@ -90,13 +98,32 @@ func parse(args []string, stdout io.Writer) (s settings, err error) {
 		return s, err
 	case flags.NArg() > 0:
 		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	case min(s.workers, s.rate) < 1 || min(s.work, s.duration, s.try, s.patience) <= 0:
-		return s, errors.New("workers, rate and times have to be above zero")
-	case s.retries < 0:
-		return s, fmt.Errorf("-retries %d is less than zero", s.retries)
-	case s.rate > 100_000 || s.duration > time.Hour:
-		return s, errors.New("at most 100000 calls per second, for an hour")
 	default:
-		return s, nil
+		return s, s.check()
 	}
+}
+
+// check returns an error for the first setting that is out of bounds.
+func (s settings) check() error {
+	for _, bound := range []struct {
+		holds bool
+		flag  string
+		value any
+		is    string
+	}{
+		{s.workers > 0, "workers", s.workers, "above zero"},
+		{s.work > 0, "work", s.work, "above zero"},
+		{s.rate > 0, "rate", s.rate, "above zero"},
+		{s.rate <= 100_000, "rate", s.rate, "at most 100000"},
+		{s.duration >= 500*time.Millisecond, "duration", s.duration, "at least 500ms"},
+		{s.duration <= time.Hour, "duration", s.duration, "at most 1h"},
+		{s.try > 0, "try", s.try, "above zero"},
+		{s.patience > 0, "patience", s.patience, "above zero"},
+		{s.retries >= 0, "retries", s.retries, "zero or more"},
+	} {
+		if !bound.holds {
+			return fmt.Errorf("-%s %v: it has to be %s", bound.flag, bound.value, bound.is)
+		}
+	}
+	return nil
 }

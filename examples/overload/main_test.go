@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,24 +71,24 @@ func TestRun(t *testing.T) {
 
 func TestBadFlags(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{
-		{"-nonsense"},
-		{"more"},
-		{"-workers", "0"},
-		{"-rate", "0"},
-		{"-rate", "many"},
-		{"-work", "0s"},
-		{"-duration", "-1s"},
-		{"-try", "0s"},
-		{"-patience", "0s"},
-		{"-retries", "-1"},
-		{"-rate", "100001"},
-		{"-duration", "2h"},
+	for _, test := range []struct{ args, want string }{
+		{"-nonsense", "flag provided but not defined: -nonsense"},
+		{"more", `unexpected argument "more"`},
+		{"-rate many", `invalid value "many" for flag -rate: parse error`},
+		{"-workers 0", "-workers 0: it has to be above zero"},
+		{"-rate 0", "-rate 0: it has to be above zero"},
+		{"-work 0", "-work 0s: it has to be above zero"},
+		{"-duration 499ms", "-duration 499ms: it has to be at least 500ms"},
+		{"-try 0s", "-try 0s: it has to be above zero"},
+		{"-patience -1s", "-patience -1s: it has to be above zero"},
+		{"-retries -1", "-retries -1: it has to be zero or more"},
+		{"-rate 100001", "-rate 100001: it has to be at most 100000"},
+		{"-duration 2h", "-duration 2h0m0s: it has to be at most 1h"},
 	} {
 		var stdout, stderr bytes.Buffer
-		assert.Equal(t, 2, run(t.Context(), args, &stdout, &stderr), args)
-		assert.Empty(t, stdout.String(), args)
-		assert.Contains(t, stderr.String(), "overload: ", args)
+		assert.Equal(t, 2, run(t.Context(), strings.Fields(test.args), &stdout, &stderr), test.args)
+		assert.Empty(t, stdout.String(), test.args)
+		assert.Equal(t, "overload: "+test.want+"\n", stderr.String())
 	}
 	status, _, stderr := runProgram(t, "-workers", "0")
 	assert.Equal(t, 2, status)
@@ -102,7 +104,17 @@ func TestInterrupted(t *testing.T) {
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	assert.Equal(t, 1, run(ctx, []string{"-rate", "100"}, &stdout, &stderr))
-	assert.Contains(t, stderr.String(), "overload: bare: ")
+	assert.Equal(t, "overload: interrupted\n", stderr.String())
+}
+
+// A result that nobody gets to see is no success.
+func TestResultIsNotWritten(t *testing.T) {
+	t.Parallel()
+	reader, writer := io.Pipe()
+	require.NoError(t, reader.CloseWithError(errors.New("the disk is full")))
+	var stderr bytes.Buffer
+	assert.Equal(t, 1, run(t.Context(), []string{"-rate", "10", "-duration", "500ms"}, writer, &stderr))
+	assert.Equal(t, "overload: the disk is full\n", stderr.String())
 }
 
 func TestQuantile(t *testing.T) {

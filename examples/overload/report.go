@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"slices"
@@ -8,8 +9,9 @@ import (
 	"time"
 )
 
-// report prints the floods side by side.
-func report(w io.Writer, s settings, results []result) {
+// report prints the floods side by side. The error is that of the writer.
+func report(out io.Writer, s settings, results []result) error {
+	w := &bytes.Buffer{} // takes all; so does the table on top of it
 	_, _ = fmt.Fprintf(w, "tap: at most %d calls inside, the others come again after %v\n%s\n\n", limit(s), s.try/2, preset(s))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(title string, cell func(r result) any) {
@@ -29,12 +31,14 @@ func report(w io.Writer, s settings, results []result) {
 	row("tries refused at the door", func(r result) any { return r.refused })
 	row("calls worked on", func(r result) any { return r.done })
 	row("  that nobody waited for", func(r result) any { return r.inVain })
-	_ = t.Flush() // the writer's error, which nobody would see
+	_ = t.Flush()
 	_, _ = fmt.Fprintf(w, "\ncapacity=%.0f/s offered=%d/s", s.capacity(), s.rate)
 	for _, r := range results {
 		_, _ = fmt.Fprintf(w, " %s=%d/s", r.name, int(r.goodput(s)))
 	}
 	_, _ = fmt.Fprintln(w)
+	_, err := out.Write(w.Bytes())
+	return err
 }
 
 // goodput is the calls answered in time, for each second of the flood.
