@@ -74,7 +74,7 @@ func TestCommitFollowsTheJournal(t *testing.T) {
 	require.NoError(t, s.client.run(t.Context()))
 	assert.Equal(t, 10, s.store.commits)
 	assert.Equal(t, uint64(950), s.store.last.Seq)
-	result, err := verify(s.client.input, s.store.journal)
+	result, err := verify(s.client.input, s.client.lines, s.store.journal)
 	require.NoError(t, err)
 	assert.True(t, result.ok())
 
@@ -88,7 +88,7 @@ func TestEveryCutHappens(t *testing.T) {
 	s := newSite(t, 10, 5)
 	require.NoError(t, s.client.run(t.Context()))
 	assert.Len(t, s.network.Cuts(), 5)
-	result, err := verify(s.client.input, s.store.journal)
+	result, err := verify(s.client.input, s.client.lines, s.store.journal)
 	require.NoError(t, err)
 	assert.True(t, result.ok())
 }
@@ -103,7 +103,7 @@ func TestClientFails(t *testing.T) {
 		require.ErrorIs(t, s.client.run(t.Context()), errBroken)
 		s.store.failAt = 0
 		require.NoError(t, s.client.run(t.Context()), "and goes on after it")
-		result, err := verify(s.client.input, s.store.journal)
+		result, err := verify(s.client.input, s.client.lines, s.store.journal)
 		require.NoError(t, err)
 		assert.True(t, result.ok())
 	})

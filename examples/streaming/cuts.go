@@ -22,6 +22,9 @@ import (
 // lost; but the next one goes over the same connection, which grpc takes for a good one until the fault is over.
 const faultLasts = 300 * time.Millisecond
 
+// maxCuts bounds the time that a job takes.
+const maxCuts = 1000
+
 // plan draws faults for a stream with so many lines: of all kinds, in both directions, spread over the whole. They are
 // to be armed in order. Those that find too few messages left are what [saboteur] is for.
 func plan(seed uint64, cuts int, lines uint64) []testnet.Fault {

@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"regexp"
 
 	"github.com/streamsafe/streamsafe/examples/streaming/countpb"
 )
@@ -27,6 +30,46 @@ const (
 type journal struct {
 	file   *os.File
 	writer *bufio.Writer
+}
+
+// checkJournal returns an error where the file at path is not one to be started anew: only an earlier journal is, or an
+// empty file. None at all is fine too.
+func checkJournal(path, input string) error {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	inputInfo, err := os.Stat(input)
+	if err != nil {
+		return err
+	}
+	if os.SameFile(info, inputInfo) { // by whatever name
+		return fmt.Errorf("the answers would overwrite the input %q", input)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	if info.Size() == 0 {
+		return nil
+	}
+	first := make([]byte, entrySize)
+	if _, err := io.ReadFull(file, first); err != nil || !isFirstEntry(first) {
+		return fmt.Errorf("%s is there, and holds no answers of an earlier job", path)
+	}
+	return nil
+}
+
+// isFirstEntry reports whether entry is what a journal begins with.
+func isFirstEntry(entry []byte) bool {
+	return regexp.MustCompile(`^ {11}1 [0-9a-f]{64} [ 0-9]{11}[0-9]\n$`).Match(entry)
 }
 
 // openJournal opens the file at path and makes it one of so many entries, which it has to have.

@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "streaming: interrupted")
 		return 1
 	}
-	result, err := verify(job.input, job.journal)
+	result, err := verify(job.input, job.lines, job.journal)
 	if err = errors.Join(failure, err, result.firstWrong); err != nil {
 		_, _ = fmt.Fprintln(stderr, "streaming:", err)
 	}
@@ -105,7 +105,8 @@ func prepare(ctx context.Context, args []string, stdout io.Writer) (j *job, err 
 	flags.Uint64Var(&j.seed, "seed", 1, "where the random numbers for the cuts start")
 	flags.BoolVar(&j.restart, "restart", false, "kill the client process half-way and start another one")
 	flags.StringVar(&j.dir, "store", "", "`directory` of the checkpoint store, for a new job; the answers go to a file\n"+
-		"beside it, with the same name and .answers (default: a temporary directory)")
+		"beside it, with the same name and .answers; both are started anew: what an earlier job left there is lost\n"+
+		"(default: a temporary directory)")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		flags.SetOutput(stdout)
@@ -117,6 +118,8 @@ func prepare(ctx context.Context, args []string, stdout io.Writer) (j *job, err 
 		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case j.cuts < 0:
 		return nil, fmt.Errorf("-cuts %d is less than zero", j.cuts)
+	case j.cuts > maxCuts:
+		return nil, fmt.Errorf("-cuts %d: at most %d", j.cuts, maxCuts)
 	}
 	if j.input == "" {
 		if j.input, err = defaultInput(ctx); err != nil {
@@ -141,8 +144,16 @@ func (j *job) prepareStore(ctx context.Context) (err error) {
 		}
 		j.dir = filepath.Join(j.temp, "checkpoints")
 	}
-	j.dir = filepath.Clean(j.dir)
+	if j.dir, err = filepath.Abs(j.dir); err != nil {
+		return err
+	}
+	if filepath.Dir(j.dir) == j.dir {
+		return fmt.Errorf("the answers cannot go beside %s", j.dir)
+	}
 	j.journal = j.dir + ".answers"
+	if err := checkJournal(j.journal, j.input); err != nil {
+		return err
+	}
 	if j.store, err = checkpoint.OpenFile(j.dir); err != nil {
 		return err
 	}

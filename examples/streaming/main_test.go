@@ -169,13 +169,41 @@ func TestWrongAnswers(t *testing.T) {
 	assert.Positive(t, r.lost)
 }
 
-func TestFailedJob(t *testing.T) {
+// What is no journal is not overwritten, the input least of all.
+func TestNothingElseIsOverwritten(t *testing.T) {
 	t.Parallel()
-	store := filepath.Join(t.TempDir(), "store")
-	require.NoError(t, os.Mkdir(store+".answers", 0o700)) // in the way of the journal
-	got := runProgram(t, "-input", inputOf(t, 5, "word"), "-cuts", "0", "-store", store)
-	assert.Equal(t, 1, got.status)
-	assert.Contains(t, got.stderr, "is a directory")
+	dir := t.TempDir()
+	journal, link := filepath.Join(dir, "w.answers"), filepath.Join(dir, "link.answers")
+	entry := fmt.Sprintf(entryFormat, 1, make([]byte, 32), 0)
+	for _, text := range []string{entry, "a note\n", strings.Repeat("a note\n", 100), entry[1:] + entry[1:]} {
+		require.NoError(t, os.WriteFile(journal, []byte(text), 0o600))
+		_ = os.Remove(link) // there is none the first time
+		require.NoError(t, os.Symlink(journal, link))
+		for _, store := range []string{"w", "link"} {
+			got := runProgram(t, "-input", journal, "-store", filepath.Join(dir, store), "-cuts", "2")
+			assert.Equal(t, 2, got.status)
+			assert.Equal(t, fmt.Sprintf("streaming: store: the answers would overwrite the input %q\n", journal), got.stderr)
+		}
+		if text != entry {
+			got := runProgram(t, "-input", inputOf(t, 2, "word"), "-store", filepath.Join(dir, "w"), "-cuts", "0")
+			assert.Equal(t, 2, got.status)
+			assert.Contains(t, got.stderr, "holds no answers of an earlier job")
+		}
+		after, err := os.ReadFile(journal)
+		require.NoError(t, err)
+		assert.Equal(t, text, string(after))
+	}
+	assert.NoDirExists(t, filepath.Join(dir, "w"))
+}
+
+// The answers are beside the store, also where it is the working directory.
+func TestStoreInWorkingDirectory(t *testing.T) {
+	t.Parallel()
+	command := program(t, "-input", inputOf(t, 2, "word"), "-store", ".", "-cuts", "0", "-restart")
+	command.Dir = filepath.Join(t.TempDir(), "here")
+	require.NoError(t, os.Mkdir(command.Dir, 0o700))
+	require.NoError(t, command.Run())
+	assert.FileExists(t, command.Dir+".answers")
 }
 
 // A job leaves its answers beside the store, and a second one with the same store begins anew.
@@ -204,6 +232,8 @@ func TestCannotBegin(t *testing.T) {
 	}
 	good := write("good", []byte("a line\n"))
 	used := filepath.Join(dir, "used")
+	inTheWay := filepath.Join(dir, "journal")
+	require.NoError(t, os.Mkdir(inTheWay+".answers", 0o700))
 	store, err := checkpoint.OpenFile(used)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, store.Close()) })
@@ -214,6 +244,9 @@ func TestCannotBegin(t *testing.T) {
 		"unknown flag":     {[]string{"-nonsense"}, "flag provided but not defined: -nonsense"},
 		"bad number":       {[]string{"-cuts", "many"}, `invalid value "many"`},
 		"negative number":  {[]string{"-cuts", "-1"}, "-cuts -1 is less than zero"},
+		"large number":     {[]string{"-cuts", "1001"}, "-cuts 1001: at most 1000"},
+		"root":             {[]string{"-input", good, "-store", "/"}, "cannot go beside /"},
+		"journal is a dir": {[]string{"-input", good, "-store", inTheWay}, "is a directory"},
 		"argument":         {[]string{good}, "unexpected argument"},
 		"missing input":    {[]string{"-input", filepath.Join(dir, "none")}, "no such file"},
 		"empty input":      {[]string{"-input", write("empty", nil)}, "is empty"},

@@ -23,11 +23,14 @@ func (v *verdict) ok() bool {
 	return v.compared && v.lost == 0 && v.duplicated == 0 && v.reordered == 0 && v.firstWrong == nil
 }
 
-// verify compares a journal with what is computed here from the input itself.
-func verify(input, journalPath string) (verdict, error) {
+// verify compares a journal with what is computed here from the input itself, which had so many lines at the beginning.
+func verify(input string, lines uint64, journalPath string) (verdict, error) {
 	want, err := compute(input)
 	if err != nil {
 		return verdict{}, err
+	}
+	if now := uint64(len(want)); now != lines {
+		return verdict{}, fmt.Errorf("the input has changed: it had %d lines, now %d", lines, now)
 	}
 	file, err := os.Open(journalPath)
 	if err != nil {

@@ -51,6 +51,13 @@ func TestCompareFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestInputHasChanged(t *testing.T) {
+	t.Parallel()
+	input := inputOf(t, 3, "word")
+	_, err := verify(input, 4, input)
+	require.EqualError(t, err, "the input has changed: it had 4 lines, now 3")
+}
+
 func TestJournalIsCutBack(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "journal")
