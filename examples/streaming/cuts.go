@@ -123,8 +123,12 @@ func (s *saboteur) cutOnce() bool {
 	return true
 }
 
-// kinds says how many cuts there were of each kind.
-func kinds(cuts []testnet.Cut) string {
+// describe says how many cuts there were, and of which kinds.
+func describe(cuts []testnet.Cut) string {
+	total := count(uint64(len(cuts)), "cut")
+	if len(cuts) == 0 {
+		return total
+	}
 	counts := make(map[testnet.Kind]int)
 	for _, c := range cuts {
 		counts[c.Kind]++
@@ -133,5 +137,5 @@ func kinds(cuts []testnet.Cut) string {
 	for _, kind := range slices.Sorted(maps.Keys(counts)) {
 		all = append(all, fmt.Sprintf("%d %v", counts[kind], kind))
 	}
-	return strings.Join(all, ", ")
+	return fmt.Sprintf("%s (%s)", total, strings.Join(all, ", "))
 }

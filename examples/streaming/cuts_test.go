@@ -46,3 +46,11 @@ func TestProgressAddsUpProcesses(t *testing.T) {
 	p.update(report{State: "attached", Answers: 70, Breaks: 1, Resumes: 1, Unacked: 9})
 	assert.Regexp(t, `^70 of 100 lines, \d+/s, attached, 5 breaks, 9 unacknowledged\n$`, out.String())
 }
+
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, "0 cuts", describe(nil))
+	assert.Equal(t, "1 cut (1 FIN)", describe([]testnet.Cut{{Kind: testnet.FIN}}))
+	cuts := []testnet.Cut{{Kind: testnet.RST}, {Kind: testnet.FIN}, {Kind: testnet.RST}}
+	assert.Equal(t, "3 cuts (1 FIN, 2 RST)", describe(cuts))
+}

@@ -8,8 +8,11 @@
 //
 //	lines=N cuts=C resumes=R lost=0 duplicated=0 reordered=0 elapsed=T
 //
+// There may be fewer resumes than cuts: a stall may heal before it breaks anything, and a cut may hit a connection that
+// the client has given up already.
+//
 // The exit status is 0 where nothing was lost, duplicated or reordered, 1 where something was or the job failed, and 2
-// where it could not begin.
+// where it could not begin (of the built program: go run makes it 1).
 //
 // The client is in client.go. Read that first.
 package main
@@ -23,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -32,7 +36,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)
@@ -63,8 +67,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "streaming:", err)
 	}
 	if result.compared {
-		_, _ = fmt.Fprintf(stdout, "lines=%d cuts=%d resumes=%d lost=%d duplicated=%d reordered=%d elapsed=%v\n", job.lines,
-			cuts, resumes, result.lost, result.duplicated, result.reordered, time.Since(began).Round(time.Millisecond))
+		_, writeErr := fmt.Fprintf(stdout, "lines=%d cuts=%d resumes=%d lost=%d duplicated=%d reordered=%d elapsed=%v\n",
+			job.lines, cuts, resumes, result.lost, result.duplicated, result.reordered, time.Since(began).Round(time.Millisecond))
+		if writeErr != nil {
+			_, _ = fmt.Fprintln(stderr, "streaming:", writeErr)
+			return 1
+		}
 	}
 	if err != nil || !result.ok() {
 		return 1
@@ -163,6 +171,7 @@ func (j *job) prepareStore(ctx context.Context) (err error) {
 // run does the job, first over a bare stream and then over one that survives.
 func (j *job) run(ctx context.Context, stdout io.Writer) (resumes uint64, cuts int, err error) {
 	progress := newProgress(stdout, j.lines)
+	defer progress.finish()
 	faults := plan(j.seed, j.cuts, j.lines)
 	bare, err := runBare(ctx, j.input, j.lines, faults)
 	if err != nil {
@@ -188,7 +197,10 @@ func (j *job) run(ctx context.Context, stdout io.Writer) (resumes uint64, cuts i
 	} else {
 		err = j.client(network.Addr(), progress.update).run(ctx)
 	}
-	progress.note("client done: %d breaks, %d resumes, by %s", progress.breaks(), progress.resumes(), kinds(network.Cuts()))
+	if err == nil {
+		progress.note("client done: %s, %s; the network: %s", count(progress.breaks(), "break"),
+			count(progress.resumes(), "resume"), describe(network.Cuts()))
+	}
 	return progress.resumes(), len(network.Cuts()), err
 }
 

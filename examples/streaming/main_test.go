@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -269,6 +270,46 @@ func TestCannotBegin(t *testing.T) {
 			assert.Empty(t, stdout.String())
 			assert.Contains(t, stderr.String(), test.want)
 			assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "one line: %s", stderr.String())
+		})
+	}
+}
+
+// A result that nobody gets to see is no success.
+func TestResultIsNotWritten(t *testing.T) {
+	t.Parallel()
+	reader, writer := io.Pipe()
+	require.NoError(t, reader.CloseWithError(errors.New("the disk is full")))
+	var stderr bytes.Buffer
+	assert.Equal(t, 1, run(t.Context(), []string{"-input", inputOf(t, 5, "word"), "-cuts", "0"}, writer, &stderr))
+	assert.Equal(t, "streaming: the disk is full\n", stderr.String())
+}
+
+// Whoever ends the program finds no files left behind.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			temp := t.TempDir()
+			command := program(t, "-input", inputOf(t, 1000, "word"), "-cuts", "200")
+			command.Env = append(command.Env, "TMPDIR="+temp)
+			var stderr bytes.Buffer
+			command.Stderr = &stderr
+			stdout, err := command.StdoutPipe()
+			require.NoError(t, err)
+			require.NoError(t, command.Start())
+			reader := bufio.NewReader(stdout)
+			_, err = reader.ReadString('\n') // of the bare stream
+			require.NoError(t, err)
+			require.NoError(t, command.Process.Signal(signal))
+			rest, err := io.ReadAll(reader)
+			require.NoError(t, err)
+			assert.NotContains(t, string(rest), "done")
+			assert.Equal(t, 1, statusOf(t, command.Wait()))
+			assert.Equal(t, "streaming: interrupted\n", stderr.String())
+			left, err := os.ReadDir(temp)
+			require.NoError(t, err)
+			assert.Empty(t, left)
 		})
 	}
 }

@@ -47,8 +47,8 @@ func (p *progress) update(r report) {
 	if passed := time.Since(p.printed); passed >= interval {
 		rate := float64(r.Answers-min(p.answers, r.Answers)) / passed.Seconds()
 		p.printed, p.answers = time.Now(), r.Answers
-		p.print(fmt.Sprintf("%d of %d lines, %.0f/s, %s, %d breaks, %d unacknowledged",
-			r.Answers, p.lines, rate, r.State, p.before.Breaks+r.Breaks, r.Unacked))
+		p.print(fmt.Sprintf("%d of %d lines, %.0f/s, %s, %s, %d unacknowledged",
+			r.Answers, p.lines, rate, r.State, count(p.before.Breaks+r.Breaks, "break"), r.Unacked))
 	}
 }
 
@@ -85,6 +85,13 @@ func (p *progress) resumes() uint64 {
 	return p.before.Resumes + p.last.Resumes
 }
 
+// finish makes room for what others print.
+func (p *progress) finish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+}
+
 // clear removes the line that changes. The caller holds mu.
 func (p *progress) clear() {
 	if p.terminal {
@@ -104,4 +111,12 @@ func (p *progress) lastAnswer() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.last.Answers
+}
+
+// count says how many there are of a thing.
+func count(n uint64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
