@@ -71,7 +71,8 @@ type Resumption[Req, Res any] struct {
 	anchored   bool
 	acked      uint64
 	ackedKnown bool
-	deliver    []*Res
+	deliver    []delivery[Res]
+	sizes      map[*Res]int // encoded, of what Recv returned; kept where somebody wants to know
 }
 
 // Position is where the stream stopped: the last position handed over, or the one the store had. It does not change
@@ -99,8 +100,21 @@ func (r *Resumption[Req, Res]) Recv() (*Res, error) {
 	m, err := r.attempt.recv(nil)
 	if err != nil {
 		r.attempt.recvFailed(err)
+		return nil, err
 	}
-	return m, err
+	if codec := r.attempt.codec; codec != nil {
+		if r.sizes == nil {
+			r.sizes = make(map[*Res]int)
+		}
+		r.sizes[m] = codec.received
+	}
+	return m, nil
+}
+
+// delivery is a message that Resume has met, and its encoded size.
+type delivery[Res any] struct {
+	m    *Res
+	size int
 }
 
 // Anchor tells where the stream begins, where the server said so. A stream without a position takes it as its own,
@@ -117,4 +131,6 @@ func (r *Resumption[Req, Res]) Acknowledge(seq uint64) {
 
 // Deliver hands m, which Recv met, to the application: before all messages that follow, in the order of the calls,
 // and through Acked, Checkpoint and Control like every other message.
-func (r *Resumption[Req, Res]) Deliver(m *Res) { r.deliver = append(r.deliver, m) }
+func (r *Resumption[Req, Res]) Deliver(m *Res) {
+	r.deliver = append(r.deliver, delivery[Res]{m: m, size: r.sizes[m]})
+}

@@ -16,6 +16,7 @@ import (
 //
 //	code                             resumable
 //	UNAVAILABLE                      yes
+//	any, for RST_STREAM              yes (invariant 19), but for INADEQUATE_SECURITY
 //	INTERNAL, CANCELLED, UNKNOWN     where the transport made it (invariant 19)
 //	RESOURCE_EXHAUSTED, ABORTED      with a hint of the server's (RetryInfo or grpc-retry-pushback-ms)
 //	everything else                  no: the server's last word
@@ -26,6 +27,9 @@ func resumable(err error, hint rpcstatus.Hint) bool {
 		return false
 	}
 	st := rpcstatus.Of(err)
+	if _, told := status.FromError(err); told && strings.HasPrefix(st.Message(), rstStream) {
+		return st.Code() != codes.PermissionDenied // INADEQUATE_SECURITY will not get better
+	}
 	switch st.Code() {
 	case codes.Unavailable:
 		return true
@@ -43,14 +47,18 @@ func resumable(err error, hint rpcstatus.Hint) bool {
 	}
 }
 
+// rstStream is how grpc-go's transport begins the message of a stream that an RST_STREAM frame has ended.
+const rstStream = "stream terminated by RST_STREAM with error code: "
+
 // madeByTransport reports whether grpc-go's transport made the status, for want of a server's trailers. The transport
 // leaves no other mark than its own words, which it has kept for years.
 func madeByTransport(st *status.Status) bool {
+	if st.Code() == codes.Internal && st.Message() == "unexpected EOF" { // a handler's is UNKNOWN
+		return true
+	}
 	prefixes := []string{
-		"stream terminated by RST_STREAM with error code: ",
 		"server closed the stream without sending trailers",
 		"a HEADERS frame cannot appear in the middle of a stream",
-		"unexpected EOF",
 		"transport: ",
 	}
 	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(st.Message(), prefix) })

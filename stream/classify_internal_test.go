@@ -25,16 +25,20 @@ func TestTheTableOfWhatMayBeResumed(t *testing.T) {
 		require.Equal(t, hinted, resumable(status.Error(code, "x"), rpcstatus.Hint{Given: true}), "%s with a hint", code)
 		require.False(t, resumable(status.Error(code, "x"), rpcstatus.Hint{Given: true, Never: true}), "%s with a pushback", code)
 		for _, words := range []string{
-			"stream terminated by RST_STREAM with error code: INTERNAL_ERROR",
 			"server closed the stream without sending trailers",
 			"a HEADERS frame cannot appear in the middle of a stream",
-			"unexpected EOF",
 			"transport: the stream is done or WriteHeader was already called",
 		} {
 			require.Equal(t, made, resumable(status.Error(code, words), rpcstatus.Hint{}), "%s %q", code, words)
 			require.Equal(t, plain, resumable(status.Error(code, "backend: "+words), rpcstatus.Hint{}), "%s: a handler quotes %q", code, words)
 		}
 	}
+	for _, code := range []codes.Code{codes.Internal, codes.Unknown, codes.Canceled, codes.Unavailable, codes.ResourceExhausted} {
+		require.True(t, resumable(status.Error(code, rstStream+"X"), rpcstatus.Hint{}), "RST_STREAM as %s", code)
+		require.Equal(t, code == codes.Internal || code == codes.Unavailable,
+			resumable(status.Error(code, "unexpected EOF"), rpcstatus.Hint{}), "a handler's io.ErrUnexpectedEOF is UNKNOWN; here %s", code)
+	}
+	require.False(t, resumable(status.Error(codes.PermissionDenied, rstStream+"INADEQUATE_SECURITY"), rpcstatus.Hint{}))
 	require.False(t, resumable(status.Error(99, "x"), rpcstatus.Hint{Given: true}), "a code that is not known")
 	require.False(t, resumable(errors.New("no status"), rpcstatus.Hint{}))
 }

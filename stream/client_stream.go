@@ -27,7 +27,8 @@ var (
 //
 // After the end of the stream Send returns io.EOF where the server ended it, and Recv tells how; otherwise the
 // [*Error] that Recv returns. An [*Error] with ReasonMessage or ReasonWindowFull is about m alone, which was not sent;
-// the stream goes on, so who gives up sending then has to call CloseSend or Close, or Recv waits for ever.
+// the stream goes on, so who gives up sending then has to call CloseSend or Close, or Recv waits for ever. Where grpc
+// found the fault (size, encoding), it has aborted the attempt, and the stream goes on as after any other loss, or ends.
 func (s *ClientStream[Req, Res]) Send(m *Req) error {
 	if m == nil {
 		return s.refusal(refused(errors.New("the message is nil")))
@@ -83,7 +84,9 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 		}
 		switch {
 		case err != nil:
-			_ = s.flushed() // Close tells
+			if !isAbrupt(err) {
+				_ = s.flushed() // Close tells
+			}
 			return nil, err
 		case m != nil:
 			return m, nil
@@ -244,4 +247,9 @@ func (s *ClientStream[Req, Res]) Header() (metadata.MD, error) {
 }
 
 // Trailer returns the trailer metadata of the last attempt. It is there after Recv has returned an error.
-func (s *ClientStream[Req, Res]) Trailer() metadata.MD { return s.newest.Load().stream.Trailer() }
+func (s *ClientStream[Req, Res]) Trailer() metadata.MD {
+	if md := s.trailer.Load(); md != nil {
+		return *md
+	}
+	return nil
+}

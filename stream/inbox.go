@@ -222,8 +222,12 @@ func (b *inbox[Req, Res]) missing(g gap) *loss {
 	return &loss{op: "recv", err: g, ours: true}
 }
 
+// minMessageSize is what a message counts for at the least, in bytes: an empty one takes memory, too.
+const minMessageSize = 16
+
 // hold keeps a message until one with a position comes.
 func (b *inbox[Req, Res]) hold(in *arrival[Res]) *loss {
+	in.size = max(in.size, minMessageSize)
 	if b.bytes+in.size > b.holdLimit {
 		b.events.publish(event{kind: eventHeldOverflow, count: uint64(b.held.len()) + 1, bytes: b.bytes + in.size})
 		if b.overflow == OverflowFail {

@@ -23,6 +23,14 @@ func (b *inbox[Req, Res]) begins(p checkpoint.Position) {
 	b.moveTo(p)
 }
 
+// startsFrom takes over the store's position: it was processed before, by whatever owner.
+func (b *inbox[Req, Res]) startsFrom(p checkpoint.Position) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.moveTo(p)
+	b.processed = p
+}
+
 // moveTo makes p the position of the stream, once what has arrived before is handed over.
 func (b *inbox[Req, Res]) moveTo(p checkpoint.Position) {
 	b.resumePoint, b.uncovered, b.gapAt = p, 0, gap{}
@@ -77,21 +85,28 @@ func (b *inbox[Req, Res]) awaitAfter(a *attempt[Req, Res]) *attempt[Req, Res] {
 func (b *inbox[Req, Res]) claim(a *attempt[Req, Res]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.attempt != a || b.busy {
+	for b.busy && b.attempt == a && !b.leaving { // the application has a message in hand, or will find out
+		b.wait()
+	}
+	if b.busy || b.attempt != a || b.refused == a {
 		return false
 	}
-	b.busy = true
+	b.busy, b.since = true, time.Since(b.start)
 	return true
 }
 
-// detach takes the attempt away, waits for what is on its way on it, unless the stream is leaving, and drops what is
-// held: it comes again. Only what it returns then is where the next attempt starts (invariants 12 and 13).
-func (b *inbox[Req, Res]) detach() standing {
+// detach takes the attempt away and waits for what is on its way on it, unless the stream is leaving. What is held is
+// dropped, as it comes again; where that was all (the server ended the stream), it is ready. Only what detach returns
+// then is where the next attempt starts (invariants 12 and 13).
+func (b *inbox[Req, Res]) detach(thatWasAll bool) standing {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.attempt = nil
 	for b.busy && !b.leaving {
 		b.wait()
+	}
+	for thatWasAll && b.held.len() > 0 {
+		b.release(b.held.popFront())
 	}
 	b.dropHeld()
 	s := standing{position: b.resumePoint, accepted: b.accepted, uncovered: b.uncovered}

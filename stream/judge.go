@@ -22,6 +22,7 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attem
 		s.inside.Add(1)
 		defer s.inside.Add(-1)
 	}
+	s.trailer.Store(&l.trailer)
 	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
 	switch {
 	case s.ctx.Err() != nil:
@@ -57,6 +58,12 @@ func (o *clientOptions) saysLost(err error) bool {
 		return saysPositionLost(err)
 	}
 	return o.lost(err)
+}
+
+// isLastWord reports whether an attempt that could not be opened is not to be tried again as it is (invariant 16).
+func (s *ClientStream[Req, Res]) isLastWord(l *loss) bool {
+	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
+	return l.final != ReasonUnknown || !l.ours && (s.options.saysLost(l.err) || !s.options.mayResume(e))
 }
 
 // refusedBy is the end of the stream by an error that is not to be resumed.

@@ -74,7 +74,7 @@ func (s *ClientStream[Req, Res]) acquire() *attemptError {
 	if err != nil {
 		return s.orContext(&attemptError{op: "open", cause: err, final: true, reason: ReasonStore})
 	}
-	s.inbox.begins(position)
+	s.inbox.startsFrom(position)
 	return nil
 }
 
@@ -93,14 +93,22 @@ func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res
 		})
 		defer timer.Stop()
 	}
-	var end *attemptError // a final one that the executor was not to see
-	result, err := s.outage.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
-		if end != nil {
-			return end, nil //nolint:nilerr // an executor that tries again after the last word
+	var end *attemptError         // a final one that the executor was not to see
+	var seen *attemptError        // a final one that the executor has seen
+	var stable *attempt[Req, Res] // the outage is over, whatever a policy makes of it
+	_, err := s.outage.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
+		if seen != nil || stable != nil { // a policy that tries again nevertheless: that is over
+			end = seen
+			cancel(nil)
+			return nil, nil //nolint:nilerr // see above
 		}
 		a, failure := s.try(exec, broken, began)
+		if failure != nil && failure.final {
+			seen = failure
+		}
 		switch {
 		case failure == nil:
+			stable = a
 			return a, nil
 		case failure.final && (s.options.stream.executor != nil || s.wellEnded(failure)):
 			end = failure
@@ -112,8 +120,8 @@ func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res
 	if end != nil {
 		return nil, end
 	}
-	if a, ok := result.(*attempt[Req, Res]); ok && err == nil {
-		return a, nil
+	if stable != nil {
+		return stable, nil
 	}
 	return nil, s.gaveUp(ctx, err)
 }
@@ -186,8 +194,11 @@ func (s *ClientStream[Req, Res]) learn(r *Resumption[Req, Res]) *loss {
 // attach lets messages flow on a.
 func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req, Res]) {
 	s.newest.Store(a)
-	for _, m := range r.deliver {
-		s.keep(a, m)
+	for _, d := range r.deliver {
+		if a.codec != nil {
+			a.codec.received = d.size
+		}
+		s.keep(a, d.m)
 	}
 	s.inbox.attach(a)
 	a.stopWatch = s.watch(a)
@@ -251,7 +262,7 @@ const maxDrained = 1 << 16
 func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 	a.cancel()
 	a.stopWatch()
-	at := s.inbox.detach()
+	at := s.inbox.detach(errors.Is(a.loss.Load().err, io.EOF))
 	sent := s.outbox.detach()
 	s.health.died(at)
 	failure := s.judge(a.loss.Load(), at, sent)
@@ -277,20 +288,31 @@ func (s *ClientStream[Req, Res]) detached(failure *attemptError) *attemptError {
 	return failure
 }
 
-// end ends the stream: nothing more is sent or received, what is processed is committed, and both halves are told.
+// end ends the stream: nothing more is sent or received, what is processed is committed, and both halves are told. Where
+// the application ended it, they do not wait for the store.
 func (s *ClientStream[Req, Res]) end(end *attemptError) {
 	s.final = end.ended(s.counts.attempts.Load())
 	s.cancel(nil)
-	if s.committer != nil && end.reason != ReasonStore && end.reason != ReasonFenced {
-		_ = s.committer.flush(s.ctx) // kept in lastErr, and published; Close tries again
+	abrupt := isAbrupt(s.final)
+	if !abrupt && end.reason != ReasonStore {
+		_ = s.flushed() // kept in lastErr, and published; Close tries again
 	}
 	s.enter(Closed)
 	s.events.publish(event{kind: eventClosed, cause: s.final})
-	abrupt := end.reason == ReasonClosed || end.reason == ReasonContext || end.reason == ReasonFenced
 	s.inbox.end(s.final, abrupt)
 	if end.reason == ReasonServer {
 		s.outbox.end(io.EOF) // the server's verdict is Recv's to tell
 	} else {
 		s.outbox.end(s.final)
 	}
+	if abrupt && end.reason != ReasonFenced {
+		_ = s.flushed()
+	}
+}
+
+// isAbrupt reports whether the stream ended in a way after which Recv returns err at once, whatever is still to be had:
+// the application has left, or another owner has its key.
+func isAbrupt(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Reason == ReasonClosed || e.Reason == ReasonContext || e.Reason == ReasonFenced)
 }

@@ -54,7 +54,10 @@ func (r *race[Req, Res]) end(winner *opened[Req, Res]) {
 }
 
 // openError is an attempt that could not be opened, as open policies see it.
-type openError struct{ loss *loss }
+type openError struct {
+	loss  *loss
+	final bool // the server's last word: open policies do not try again
+}
 
 func (e *openError) Error() string { return e.loss.op + ": " + e.loss.err.Error() }
 
@@ -74,7 +77,7 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 			return failure, nil // no failure in the eyes of policies: none tries again
 		}
 		if failure != nil {
-			return nil, &openError{failure}
+			return nil, &openError{loss: failure, final: s.isLastWord(failure)}
 		}
 		if !r.enter(o) {
 			o.attempt.cancel()
@@ -150,13 +153,13 @@ func (s *ClientStream[Req, Res]) start(a *attempt[Req, Res], r *Resumption[Req, 
 	if a.codec != nil {
 		opts = append(opts, grpc.ForceCodecV2(a.codec))
 	}
+	s.inside.Add(1)
+	defer s.inside.Add(-1)
 	if a.stream, err = s.open(a.ctx, opts); err != nil {
 		return "open", err
 	}
 	if s.callbacks.Resume == nil {
 		return "", nil
 	}
-	s.inside.Add(1)
-	defer s.inside.Add(-1)
 	return "resume", s.callbacks.Resume(a.ctx, r)
 }

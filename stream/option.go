@@ -67,7 +67,8 @@ const (
 
 // ReplayLimits bounds what WithReplay keeps.
 type ReplayLimits struct {
-	// Messages is the greatest number of unacknowledged messages. Zero: 1,024. Negative: no limit of its own.
+	// Messages is the greatest number of unacknowledged messages. Zero: 1,024. Negative: as many as Bytes allows with 16
+	// bytes for each.
 	Messages int
 	// Bytes is their greatest encoded size; the newest message may go over it. Zero: 16 MiB. Negative: no limit of its
 	// own. One of the two limits has to remain.
@@ -133,8 +134,11 @@ type callbackSet struct{ acked, checkpoint, replay bool }
 
 // withDefaults returns the limits with zero and negative values replaced.
 func (l ReplayLimits) withDefaults() ReplayLimits {
-	l.Messages = orDefault(l.Messages, 1024)
 	l.Bytes = orDefault(l.Bytes, 16<<20)
+	if l.Messages < 0 {
+		l.Messages = l.Bytes/minMessageSize + 1
+	}
+	l.Messages = orDefault(l.Messages, 1024)
 	return l
 }
 

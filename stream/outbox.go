@@ -65,14 +65,14 @@ type ticket[Req, Res any] struct {
 // begin waits until m can be sent. Where it returns no error, the caller sends m on the ticket's attempt and then
 // calls done or forget.
 func (o *outbox[Req, Res]) begin(m *Req, seq uint64) (ticket[Req, Res], error) {
-	var began time.Duration
-	if o.timed {
-		began = time.Since(o.start)
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.awaitTurn(seq); err != nil {
 		return ticket[Req, Res]{}, err
+	}
+	var began time.Duration // the wait for room and for an attempt does not count
+	if o.timed {
+		began = time.Since(o.start)
 	}
 	if !o.explicit {
 		seq = o.last + 1

@@ -72,7 +72,14 @@ func (o *clientOptions) openExecutor() failsafe.Executor[any] {
 	if o.open.executor != nil {
 		return o.open.executor
 	}
-	return failsafe.With(o.open.policies...)
+	var policies []failsafe.Policy[any]
+	for _, p := range o.open.policies {
+		if policykind.Of(p) == policykind.Retry {
+			p = lastWord{p}
+		}
+		policies = append(policies, p)
+	}
+	return failsafe.With(policies...)
 }
 
 // streamExecutors returns the executor for the life of the stream and the one for an outage.
@@ -145,6 +152,9 @@ func isTimeout(err error) bool { return errors.Is(err, timeout.ErrExceeded) }
 
 // isFinal reports whether err ends the stream whatever policies say.
 func isFinal(err error) bool {
+	if e, ok := errors.AsType[*openError](err); ok {
+		return e.final
+	}
 	e, ok := errors.AsType[*attemptError](err)
 	return ok && e.final
 }

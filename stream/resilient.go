@@ -8,6 +8,7 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 )
@@ -68,6 +69,7 @@ type ClientStream[Req, Res any] struct {
 	state    atomic.Uint32                     // written by enter, read by State
 	newest   atomic.Pointer[attempt[Req, Res]] // written by the lifecycle goroutine, read by Header and Trailer
 	lastErr  atomic.Pointer[attemptError]      // written by the lifecycle goroutine, read by Stats
+	trailer  atomic.Pointer[metadata.MD]       // of the last attempt that ended; written by the lifecycle goroutine
 	inside   atomic.Int32                      // callbacks of the lifecycle goroutine that are running
 	attached chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
 	done     chan struct{}                     // closed by the lifecycle goroutine when it ends
