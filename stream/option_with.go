@@ -128,7 +128,9 @@ func WithSendTimeout(d time.Duration) ClientOption {
 	return clientOption(func(o *clientOptions) { o.limits.send = d })
 }
 
-// WithMaxOutage ends the stream with ReasonMaxOutage when an outage has lasted that long and no attempt is attached.
+// WithMaxOutage ends the stream with ReasonMaxOutage when an outage has lasted that long and no attempt is attached. An
+// outage begins with the first open, or the loss of an attempt, and lasts until an attempt has stayed attached for the
+// time of WithStableFor: a limit below that time ends the stream at the first loss of an attempt that was younger.
 // Default, and zero or less: no limit but the context.
 func WithMaxOutage(d time.Duration) ClientOption {
 	return clientOption(func(o *clientOptions) { o.limits.maxOutage = d })

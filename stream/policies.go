@@ -29,7 +29,8 @@ func WithStreamPolicies(policies ...failsafe.Policy[any]) ClientOption {
 }
 
 // WithStreamExecutor is WithStreamPolicies for an executor. Its policies cannot be told apart: all of them apply to one
-// outage. The server's last word counts as a success for them, so that none tries again.
+// outage. The server's last word counts as a success for them, so that none tries again. It may not have a hedge policy:
+// an outage has one attempt at a time.
 func WithStreamExecutor(executor failsafe.Executor[any]) ClientOption {
 	return clientOption(func(o *clientOptions) { o.stream = policyChain{executor: executor, given: true} })
 }
