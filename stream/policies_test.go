@@ -166,7 +166,8 @@ func TestABreakerThatNobodyWaitsFor(t *testing.T) {
 	})
 }
 
-// An end with OK is no failure, nor is it one to leave a stream that works.
+// Invariant 28: a planned close is no failure, an end with OK or leaving a stream that works. An early death is one: see
+// TestAServerThatAcceptsAndDiesForAnHour.
 func TestABreakerDoesNotCountGoodEnds(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(w *world, opts ...stream.ClientOption){
