@@ -58,7 +58,9 @@ func (c *committer) run(ctx context.Context) {
 		case <-c.due:
 		case <-ticker.C:
 		}
-		_ = c.flush(ctx) // kept in lastErr, published, and tried again
+		if ctx.Err() == nil { // select may have taken another that was ready
+			_ = c.writeWithin(ctx) // kept in lastErr, published, and tried again
+		}
 	}
 }
 
@@ -75,7 +77,12 @@ func (c *committer) processed() {
 
 // flush writes what is processed and not yet written, though ctx may be done (invariant 25).
 func (c *committer) flush(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	return c.writeWithin(context.WithoutCancel(ctx))
+}
+
+// writeWithin is write with the time limit.
+func (c *committer) writeWithin(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	return c.write(ctx)
 }
