@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
@@ -33,6 +34,7 @@ type attempt[Req, Res any] struct {
 
 	lost    chan struct{}        // closed by fail, once
 	loss    atomic.Pointer[loss] // written by fail, once
+	aborted atomic.Bool          // written by Send: grpc has aborted the attempt for a message that is bad
 	suspect chan struct{}        // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
 
 	stopWatch func() // owned by the lifecycle goroutine
@@ -103,3 +105,13 @@ func (l *loss) endsWell() bool {
 
 // hint is what the server said about trying again.
 func (l *loss) hint() rpcstatus.Hint { return rpcstatus.HintOf(l.err, l.trailer) }
+
+// endedBy returns the end of a lost attempt. Where grpc has aborted it for a bad message, Recv may have told of that first,
+// as CANCELLED: that is not the server's word.
+func (a *attempt[Req, Res]) endedBy() *loss {
+	l := a.loss.Load()
+	if a.aborted.Load() && !l.ours && rpcstatus.Of(l.err).Code() == codes.Canceled {
+		return &loss{op: "send", err: l.err, ours: true}
+	}
+	return l
+}

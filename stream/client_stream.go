@@ -43,6 +43,9 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 			return s.refusal(err)
 		}
 		err = t.attempt.send(m)
+		if err != nil && !errors.Is(err, io.EOF) {
+			t.attempt.aborted.Store(true) // before the message is settled: lose looks after that
+		}
 		switch {
 		case err == nil:
 			return s.refusal(s.outbox.done(m, t))

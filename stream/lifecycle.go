@@ -265,7 +265,7 @@ func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 	at := s.inbox.detach(errors.Is(a.loss.Load().err, io.EOF))
 	sent := s.outbox.detach()
 	s.health.died(at)
-	failure := s.judge(a.loss.Load(), at, sent)
+	failure := s.judge(a.endedBy(), at, sent)
 	if failure.final {
 		return failure
 	}
