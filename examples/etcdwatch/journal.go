@@ -116,6 +116,13 @@ func (j *journal) hasBegun(specs []spec) bool {
 	return !slices.ContainsFunc(specs, func(s spec) bool { return !j.record(s.id).hasBegun })
 }
 
+// hasReached reports whether all watches have seen a change of a revision, or of a newer one.
+func (j *journal) hasReached(specs []spec, revision int64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !slices.ContainsFunc(specs, func(s spec) bool { return j.record(s.id).newest < revision })
+}
+
 // reached returns the time at which the last of the watches had seen a change of a revision, or of a newer one. It reports
 // false where one has not yet.
 func (j *journal) reached(specs []spec, revision int64) (at time.Time, ok bool) {
@@ -123,11 +130,11 @@ func (j *journal) reached(specs []spec, revision int64) (at time.Time, ok bool) 
 	defer j.mu.Unlock()
 	for _, s := range specs {
 		r := j.record(s.id)
-		if r.newest < revision {
+		first := slices.IndexFunc(r.entries, func(e entry) bool { return e.revision >= revision })
+		if first < 0 {
 			return time.Time{}, false
 		}
-		first := slices.IndexFunc(r.entries, func(e entry) bool { return e.revision >= revision })
-		if first >= 0 && r.entries[first].at.After(at) {
+		if r.entries[first].at.After(at) {
 			at = r.entries[first].at
 		}
 	}

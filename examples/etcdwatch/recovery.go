@@ -1,0 +1,37 @@
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// recoveries returns, for each fault, how far a watcher fell behind: the longest time from a mark that etcd has confirmed,
+// between this fault and the next one, until the watcher had seen it or something newer in every watch. While there is no
+// majority etcd confirms nothing, and nobody falls behind. A mark that was never seen counts up to the end.
+func recoveries(j *journal, m *marks, faults []time.Time, end time.Time) []time.Duration {
+	all := make([]time.Duration, 0, len(faults))
+	for i, from := range faults {
+		to := end
+		if i+1 < len(faults) {
+			to = faults[i+1]
+		}
+		behind := time.Duration(0)
+		for _, mark := range m.between(from, to) {
+			seen, ok := j.reached(m.specs, mark.revision)
+			if !ok {
+				seen = end
+			}
+			behind = max(behind, seen.Sub(mark.at))
+		}
+		all = append(all, behind)
+	}
+	return all
+}
+
+// median returns the middle of some durations, the longer one where there are two. Zero: there are none.
+func median(all []time.Duration) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	return slices.Sorted(slices.Values(all))[len(all)/2]
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// result is how it went for one contestant.
+type result struct {
+	verdict
+
+	contestant contestant
+	recover    []time.Duration // by fault
+}
+
+// outcome is how a run went.
+type outcome struct {
+	results []result // the first is the one that the run is about
+	stopped int      // members
+	cuts    int
+}
+
+// ok reports whether the first contestant has seen everything once, in order.
+func (o outcome) ok() bool { return o.results[0].ok() }
+
+// write prints the table and the last line.
+func (o outcome) write(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	_, _ = fmt.Fprintln(table, "watcher\tevents\tlost\tduplicated\treordered\tunknown\tgaps\trecover: median\tlongest\tresume code\t") // Flush tells
+	for _, r := range o.results {
+		longest := time.Duration(0)
+		if len(r.recover) > 0 {
+			longest = slices.Max(r.recover)
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%v\t%d lines\t\n", r.contestant.name, r.events, r.lost, r.duplicated,
+			r.reordered, r.unknown, r.gaps, median(r.recover).Round(time.Millisecond), longest.Round(time.Millisecond),
+			r.contestant.lines)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	first := o.results[0]
+	_, err := fmt.Fprintf(w, "events=%d members_stopped=%d cuts=%d lost=%d duplicated=%d reordered=%d\n", first.events,
+		o.stopped, o.cuts, first.lost, first.duplicated, first.reordered)
+	return err
+}
