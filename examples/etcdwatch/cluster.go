@@ -114,7 +114,7 @@ func (c *cluster) restart(ctx context.Context, members ...int) error {
 
 // start starts one member, and returns when it serves.
 func (c *cluster) start(ctx context.Context, member int) error {
-	etcd, err := embed.StartEtcd(c.config(member)) //nolint:contextcheck // it lives until it is stopped
+	etcd, err := embed.StartEtcd(c.config(member))
 	if err != nil {
 		return fmt.Errorf("member %d: %w", member, err)
 	}

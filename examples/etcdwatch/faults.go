@@ -76,7 +76,8 @@ func blackHole(ctx context.Context, s *saboteur) error {
 }
 
 func refuse(ctx context.Context, s *saboteur) error {
-	defer s.shutDoors()()
+	s.shutDoors()
+	defer s.heal()
 	s.writers.burst(ctx, s.random)
 	return pause(ctx, doorLasts)
 }
@@ -85,7 +86,7 @@ func refuse(ctx context.Context, s *saboteur) error {
 func crash(count int) func(context.Context, *saboteur) error {
 	return func(ctx context.Context, s *saboteur) error {
 		first := s.watched()
-		var victims []int
+		victims := make([]int, 0, count)
 		for i := range count {
 			victims = append(victims, (first+i)%members)
 		}
@@ -100,7 +101,7 @@ func crash(count int) func(context.Context, *saboteur) error {
 
 func stopInOrder(ctx context.Context, s *saboteur) error {
 	victim := s.watched()
-	s.cluster.stop(victim) //nolint:contextcheck // etcd takes none
+	s.cluster.stop(victim)
 	s.stopped++
 	if err := pause(ctx, memberAway); err != nil {
 		return err
@@ -111,7 +112,8 @@ func stopInOrder(ctx context.Context, s *saboteur) error {
 // compact removes history that no watcher has seen: all are cut off, and changes go on in the meantime. The truth is read
 // before it is gone.
 func compact(ctx context.Context, s *saboteur) error {
-	defer s.shutDoors()()
+	s.shutDoors()
+	defer s.heal()
 	s.writers.burst(ctx, s.random)
 	if err := pause(ctx, doorLasts/2); err != nil {
 		return err

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -90,7 +89,7 @@ func readState(ctx context.Context, client *clientv3.Client, revision int64) (st
 	}
 	keys := make(state, len(answer.Kvs))
 	for _, kv := range answer.Kvs {
-		keys[string(kv.Key)] = putOf((*mvccpb.KeyValue)(kv))
+		keys[string(kv.Key)] = putOf(kv)
 	}
 	return keys, nil
 }

@@ -61,7 +61,7 @@ func (m match) watch(ctx context.Context, cluster *cluster, client *clientv3.Cli
 		runners[i] = startRunner(watching, c, cluster.endpoints(), specs)
 	}
 	if !await(ctx, beginLimit, func() bool {
-		return !awaits(runners, func(j *journal) bool { return j.hasBegun(specs) })
+		return forAll(runners, func(j *journal) bool { return j.hasBegun(specs) })
 	}) {
 		return o, errors.Join(ctx.Err(), fmt.Errorf("some watches have not begun after %v", beginLimit))
 	}
@@ -86,7 +86,7 @@ func (m match) watch(ctx context.Context, cluster *cluster, client *clientv3.Cli
 	o.stopped, o.cuts = s.stopped, cluster.cuts()
 	for _, r := range runners {
 		o.results = append(o.results, result{
-			verdict: compare(history, s.compacted, specs, r.journal), contestant: r.contestant,
+			contestant: r.contestant, err: r.err, verdict: compare(history, s.compacted, specs, r.journal),
 			recover: recoveries(r.journal, s.marks, s.times, end),
 		})
 	}
@@ -103,17 +103,13 @@ func (s *saboteur) finish(ctx context.Context) error {
 		return err
 	}
 	await(ctx, endLimit, func() bool {
-		return !awaits(s.runners, func(j *journal) bool { return j.hasReached(s.marks.specs, last.revision) })
+		return forAll(s.runners, func(j *journal) bool { return j.hasReached(s.marks.specs, last.revision) })
 	})
 	return ctx.Err()
 }
 
-// leave ends the watchers and waits for them. It returns what went wrong with any of them.
+// leave ends the watchers and waits for them.
 func leave(runners []*runner, cancel context.CancelFunc) error {
-	var failures []error
-	for _, r := range runners {
-		failures = append(failures, r.failure()) // before it is told to end
-	}
 	cancel()
 	timer := time.NewTimer(leaveLimit)
 	defer timer.Stop()
@@ -121,8 +117,8 @@ func leave(runners []*runner, cancel context.CancelFunc) error {
 		select {
 		case <-r.done:
 		case <-timer.C:
-			return fmt.Errorf("%s does not end", r.name)
+			return fmt.Errorf("%s does not end", r.contestant.name)
 		}
 	}
-	return errors.Join(failures...)
+	return nil
 }

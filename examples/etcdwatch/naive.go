@@ -35,7 +35,7 @@ func watchOnce(ctx context.Context, endpoint string, specs []spec, j *journal, f
 	defer func() { _ = conn.Close() }() // it may be dead
 	stream, err := etcdserverpb.NewWatchClient(conn).Watch(ctx)
 	if err != nil {
-		return nil //nolint:nilerr // the next member may do
+		return nil // the next member may do
 	}
 	for _, s := range specs {
 		request := &etcdserverpb.WatchCreateRequest{
@@ -49,13 +49,15 @@ func watchOnce(ctx context.Context, endpoint string, specs []spec, j *journal, f
 	for {
 		m, err := stream.Recv()
 		if err != nil {
-			return nil //nolint:nilerr // the next member may do
+			return nil // the next member may do
 		}
 		id := m.GetWatchId()
 		switch {
 		case m.GetCreated():
 			j.began(id, m.GetHeader().GetRevision())
-			seen[id] = max(seen[id], m.GetHeader().GetRevision())
+			if seen[id] == 0 {
+				seen[id] = m.GetHeader().GetRevision()
+			}
 		case m.GetCompactRevision() > 0:
 			j.compacted(id, m.GetCompactRevision()-1)
 			seen[id] = m.GetCompactRevision()

@@ -13,6 +13,7 @@ type result struct {
 	verdict
 
 	contestant contestant
+	err        error           // that ended the watcher before its time
 	recover    []time.Duration // by fault
 }
 
@@ -24,7 +25,7 @@ type outcome struct {
 }
 
 // ok reports whether the first contestant has seen everything once, in order.
-func (o outcome) ok() bool { return o.results[0].ok() }
+func (o outcome) ok() bool { return o.results[0].ok() && o.results[0].err == nil }
 
 // write prints the table and the last line.
 func (o outcome) write(w io.Writer) error {
@@ -41,6 +42,11 @@ func (o outcome) write(w io.Writer) error {
 	}
 	if err := table.Flush(); err != nil {
 		return err
+	}
+	for _, r := range o.results {
+		if r.err != nil {
+			_, _ = fmt.Fprintf(w, "%s gave up: %v\n", r.contestant.name, r.err) // the last line tells
+		}
 	}
 	first := o.results[0]
 	_, err := fmt.Fprintf(w, "events=%d members_stopped=%d cuts=%d lost=%d duplicated=%d reordered=%d\n", first.events,

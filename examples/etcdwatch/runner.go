@@ -3,15 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 )
 
 // runner is a contestant that runs.
 type runner struct {
-	contestant // set at construction, then read only, as are the next two
-
-	journal *journal
-	done    chan struct{} // closed when the watcher has returned
+	// set at construction, then read only
+	contestant contestant
+	journal    *journal
+	done       chan struct{} // closed when the watcher has returned
 
 	err error // written by the watcher's goroutine before done is closed, read after it
 }
@@ -33,25 +32,22 @@ func startRunner(ctx context.Context, c contestant, endpoints []string, specs []
 	return r
 }
 
-// failure returns what ended the watcher before its time, if anything did.
-func (r *runner) failure() error {
+// hasEnded reports whether the watcher will see nothing more.
+func (r *runner) hasEnded() bool {
 	select {
 	case <-r.done:
+		return true
 	default:
-		return nil
+		return false
 	}
-	if r.err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", r.name, r.err)
 }
 
-// awaits reports whether a condition on the journals of all runners does not hold yet, and still can.
-func awaits(all []*runner, holds func(*journal) bool) bool {
+// forAll reports whether a condition holds for the journals of all runners, but for those that have ended.
+func forAll(all []*runner, holds func(*journal) bool) bool {
 	for _, r := range all {
-		if !holds(r.journal) && r.failure() == nil {
-			return true
+		if !holds(r.journal) && !r.hasEnded() {
+			return false
 		}
 	}
-	return false
+	return true
 }

@@ -66,7 +66,7 @@ func (s *saboteur) settle(ctx context.Context) error {
 		return err
 	}
 	await(ctx, settleLimit, func() bool {
-		return !awaits(s.runners, func(j *journal) bool { return j.hasReached(s.marks.specs, now.revision) })
+		return forAll(s.runners, func(j *journal) bool { return j.hasReached(s.marks.specs, now.revision) })
 	})
 	return ctx.Err()
 }
@@ -92,15 +92,16 @@ func (s *saboteur) watched() int {
 	return busy[s.random.IntN(len(busy))]
 }
 
-// shutDoors cuts everybody off, until the function that it returns is called.
-func (s *saboteur) shutDoors() (open func()) {
+// shutDoors cuts everybody off until heal.
+func (s *saboteur) shutDoors() {
 	for _, proxy := range s.cluster.proxies {
 		proxy.Refuse(true)
 		proxy.Cut(testnet.RST)
 	}
-	return func() {
-		for _, proxy := range s.cluster.proxies {
-			proxy.Heal()
-		}
+}
+
+func (s *saboteur) heal() {
+	for _, proxy := range s.cluster.proxies {
+		proxy.Heal()
 	}
 }

@@ -19,18 +19,16 @@ func compare(h *history, compacted int64, specs []spec, j *journal) (v verdict) 
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, s := range specs {
-		v.add(compareWatch(h, compacted, s, j.record(s.id)))
+		v = v.plus(compareWatch(h, compacted, s, j.record(s.id)))
 	}
 	return v
 }
 
-func (v *verdict) add(o verdict) {
-	v.events += o.events
-	v.lost += o.lost
-	v.duplicated += o.duplicated
-	v.reordered += o.reordered
-	v.unknown += o.unknown
-	v.gaps += o.gaps
+func (v verdict) plus(o verdict) verdict {
+	return verdict{
+		events: v.events + o.events, lost: v.lost + o.lost, duplicated: v.duplicated + o.duplicated,
+		reordered: v.reordered + o.reordered, unknown: v.unknown + o.unknown, gaps: v.gaps + o.gaps,
+	}
 }
 
 // compareWatch judges one watch. A watch that never began should have seen everything.

@@ -13,7 +13,7 @@ type spec struct {
 func (s spec) contains(key string) bool { return s.key <= key && key < s.end }
 
 // watcher follows the specs until ctx is done, and notes what it sees in j. The endpoints are addresses, "host:port", of the
-// fault proxies before the members. Whatever error it returns before ctx is done fails the run.
+// fault proxies before the members. A watcher that returns before ctx is done has given up.
 type watcher func(ctx context.Context, endpoints []string, specs []spec, j *journal) error
 
 // contestant is a watcher that takes part.
