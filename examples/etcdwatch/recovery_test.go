@@ -1,0 +1,45 @@
+package main
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// A watcher is behind by the longest time that it took to see what was confirmed after a fault, in all watches.
+func TestRecoveries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j, specs := &journal{}, []spec{{id: 1}, {id: 2}}
+		begin := time.Now()
+		after := func(seconds int) time.Time { return begin.Add(time.Duration(seconds) * time.Second) }
+		see := func(second int, watch, revision int64) {
+			time.Sleep(time.Until(after(second)))
+			j.saw(watch, []*mvccpb.Event{put(revision, "/a")})
+		}
+		m := &marks{specs: specs, all: []mark{
+			{10, after(0)}, // before the first fault
+			{11, after(2)}, {12, after(3)}, {13, after(11)}, {14, after(13)},
+		}}
+		see(2, 1, 11)
+		see(3, 2, 11)
+		see(4, 1, 12)
+		assert.True(t, j.hasReached(specs, 11))
+		assert.False(t, j.hasReached(specs, 12))
+		see(8, 2, 13) // newer than 12, which was compacted
+		see(12, 1, 13)
+
+		got := recoveries(j, m, []time.Time{after(1), after(10), after(12), after(15)}, after(20))
+		assert.Equal(t, []time.Duration{5 * time.Second, time.Second, 7 * time.Second, 0}, got)
+	})
+}
+
+func TestMedian(t *testing.T) {
+	t.Parallel()
+	assert.Zero(t, median(nil))
+	assert.Equal(t, time.Duration(2), median([]time.Duration{3, 1, 2}))
+	assert.Equal(t, time.Duration(3), median([]time.Duration{3, 1, 4, 2}))
+}
