@@ -8,7 +8,7 @@ import (
 
 // Callbacks are what a stream asks the application. All are optional.
 //
-// Acked, Checkpoint and Control are called once for each message received, in this order, in the order of arrival,
+// Err, Acked, Checkpoint and Control are called once for each message received, in this order, in the order of arrival,
 // in the goroutine that receives it. Resume, Lost and Replay are called one at a time, but that hedged opens run one
 // Resume each. None may call Send or Recv of the stream; all may call Close, State and Stats. They have to return soon
 // after their context is done.
@@ -18,6 +18,13 @@ type Callbacks[Req, Res any] struct {
 	// that carries no status ends the stream with ReasonResume. [Complete] ends the stream with io.EOF, and
 	// [ErrPositionLost] asks Lost.
 	Resume func(ctx context.Context, r *Resumption[Req, Res]) error
+
+	// Err reports the error that m tells of, nil where it tells of none: some protocols say in a message what others say
+	// in a status (compacted, too old, overloaded, done). Such a message is not handed over, and the other callbacks do
+	// not see it. It ends the attempt, and the error is classified like one of the server: by its status code, with
+	// [ErrPositionLost] for Lost, and io.EOF or [Complete] for the end of the stream with io.EOF. One that carries no
+	// status is the server's last word.
+	Err func(m *Res) error
 
 	// Checkpoint reports the position that m takes the stream to; ok is false where m is no resume point. The zero
 	// Position counts as none.
@@ -44,6 +51,10 @@ type Callbacks[Req, Res any] struct {
 
 	// Lost is asked when the server says that the position is gone, or when the lineage of the positions has changed.
 	// An error ends the stream with ReasonResume. Nil: the stream fails with ReasonPositionLost.
+	//
+	// What arrived before may still wait for Recv. To tell the application of the loss in its place, let the Token of the
+	// new position say that it has to be told (without a Seq), and Resume Deliver a message that does, whose position says
+	// so no more.
 	Lost func(ctx context.Context, at checkpoint.Position, cause error) (Recovery, error)
 }
 

@@ -108,6 +108,13 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 // take accounts for m, which a has received. It reports whether m is the application's, now; with queue it is put where
 // Recv finds it.
 func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) bool {
+	if told := s.callbacks.Err; told != nil {
+		if err := told(m); err != nil {
+			a.fail(&loss{op: "recv", err: err})
+			s.inbox.refuse(a)
+			return false
+		}
+	}
 	if acked := s.callbacks.Acked; acked != nil {
 		if seq, ok := acked(m); ok && !s.outbox.acknowledge(seq) {
 			a.fail(s.ackTooHigh("recv", seq))

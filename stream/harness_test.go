@@ -39,6 +39,7 @@ const (
 	ack
 	bookmark
 	fragment // data without a position
+	failure  // an error that a message tells of
 )
 
 // frame is a message of the protocol.

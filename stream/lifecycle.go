@@ -262,7 +262,7 @@ const maxDrained = 1 << 16
 func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 	a.cancel()
 	a.stopWatch()
-	at := s.inbox.detach(errors.Is(a.loss.Load().err, io.EOF))
+	at := s.inbox.detach(a.loss.Load().endsWell())
 	sent := s.outbox.detach()
 	s.health.died(at)
 	failure := s.judge(a.endedBy(), at, sent)

@@ -61,6 +61,19 @@ func phases() map[string]func(lose error) (handlers []func(bidi) error, resume f
 		"mid-stream": func(lose error) (handlers, resume, []grpc.DialOption) {
 			return handlers{sends(errGone, numbered(1)...), sends(lose), sends(nil, numbered(1, 2)...)}, nil, nil
 		},
+		"a message": func(error) (handlers, resume, []grpc.DialOption) {
+			return handlers{sends(errGone, numbered(1)...), stays(frame{kind: failure}), sends(nil, numbered(1, 2)...)}, nil, nil
+		},
+	}
+}
+
+// tells returns an Err callback to which a failure message says err.
+func tells(err error) func(*response) error {
+	return func(m *response) error {
+		if frameOf(m).kind == failure {
+			return err
+		}
+		return nil
 	}
 }
 
@@ -81,7 +94,7 @@ func TestPositionLostInEveryPhase(t *testing.T) {
 						handlers, resume, dial := phase(lose)
 						w := newWorld(t, &feed{handler: inOrder(handlers...)}, dial...)
 						cb := positions()
-						cb.Resume = resume
+						cb.Resume, cb.Err = resume, tells(lose)
 						got, err := receiveAll(w.mustDial(cb))
 						wantEnd(t, err, stream.ReasonPositionLost, codes.OutOfRange, "nobody to ask")
 						require.Equal(t, upTo(1), got)
@@ -98,7 +111,7 @@ func testRestart(t *testing.T, phase func(error) ([]func(bidi) error, func(conte
 	w := newWorld(t, &feed{handler: inOrder(handlers...)}, dial...)
 	var seen froms
 	cb := positions()
-	cb.Resume = seen.resume(resume)
+	cb.Resume, cb.Err = seen.resume(resume), tells(lose)
 	var asked []checkpoint.Position
 	cb.Lost = func(_ context.Context, at checkpoint.Position, cause error) (stream.Recovery, error) {
 		require.Equal(t, codes.OutOfRange, status.Code(cause))
