@@ -89,7 +89,7 @@ func TestClusterStopsAndRestarts(t *testing.T) {
 	require.NoError(t, c.restart(t.Context(), 0))
 	for member := range members {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		defer cancel() //nolint:revive // three
+		defer cancel()
 		answer, err := insist(ctx, readTimeout, func(ctx context.Context) (*clientv3.GetResponse, error) {
 			return clientOf(t, c, member).Get(ctx, "/a")
 		})
@@ -108,9 +108,9 @@ func TestWatchResponses(t *testing.T) {
 	s := watches()[0]
 	var last int64
 	for range burstChanges {
-		var changes []clientv3.Op
-		for i := range keysPerPrefix {
-			changes = append(changes, clientv3.OpPut(key(s.key, i), strings.Repeat("x", longest*3/4)))
+		changes := make([]clientv3.Op, keysPerPrefix)
+		for i := range changes {
+			changes[i] = clientv3.OpPut(key(s.key, i), strings.Repeat("x", longest*3/4))
 		}
 		last = commit(t, client, changes...)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -9,8 +10,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// told is a change without what it cannot be compared by here.
-type told struct {
+// wrote is a change without what it cannot be compared by here.
+type wrote struct {
 	revision int64 // since the beginning
 	key      string
 	deleted  bool
@@ -39,20 +40,23 @@ func TestHistory(t *testing.T) {
 	}
 	require.NoError(t, h.readTo(t.Context(), last))
 
-	want := []told{
+	want := []wrote{
 		{1, "/a", false},
-		{2, "/a", false}, {2, "/b", false}, {2, "/gone", true},
+		{2, "/a", false},
+		{2, "/b", false},
+		{2, "/gone", true},
 		{3, "/a", true},
 		{4, "/a", false},
 		{5, "/old", false},
 	}
+	want = slices.Grow(want, 2*historyReaders)
 	for i := range int64(2 * historyReaders) {
-		want = append(want, told{6 + i, "/b", false})
+		want = append(want, wrote{6 + i, "/b", false})
 	}
-	var got []told
+	got := make([]wrote, 0, len(h.changes))
 	contents := make(map[uint64]bool)
 	for _, c := range h.changes {
-		got = append(got, told{c.revision - base, c.key, c.deleted})
+		got = append(got, wrote{c.revision - base, c.key, c.deleted})
 		if !c.deleted {
 			contents[c.content] = true
 		}

@@ -38,7 +38,7 @@ func main() {
 // contestants returns the watchers of a run. The first is the one that the last line is about.
 func contestants() []contestant {
 	return []contestant{
-		{name: "naive", run: naive(func(seen int64) int64 { return 0 })},
+		{name: "naive", run: naive(fromNow)},
 	}
 }
 
@@ -50,7 +50,7 @@ type settings struct {
 
 // run returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	s, err := parse(args, stdout)
+	s, err := readFlags(args, stdout)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
@@ -88,8 +88,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // maxFaults bounds the time that a run takes.
 const maxFaults = 1000
 
-// parse reads the flags.
-func parse(args []string, stdout io.Writer) (s settings, err error) {
+// readFlags reads the flags.
+func readFlags(args []string, stdout io.Writer) (s settings, err error) {
 	flags := flag.NewFlagSet("etcdwatch", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.Uint64Var(&s.seed, "seed", 1, "where the random numbers start")

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"math"
 	"slices"
 	"time"
 )
 
+// never is longer than any recovery.
+const never time.Duration = math.MaxInt64
+
 // recoveries returns, for each fault, how far a watcher fell behind: the longest time from a mark that etcd has confirmed,
 // between this fault and the next one, until the watcher had seen it or something newer in every watch. While there is no
-// majority etcd confirms nothing, and nobody falls behind. A mark that was never seen counts up to the end.
+// majority etcd confirms nothing, and nobody falls behind.
 func recoveries(j *journal, m *marks, faults []time.Time, end time.Time) []time.Duration {
 	all := make([]time.Duration, 0, len(faults))
 	for i, from := range faults {
@@ -17,15 +21,23 @@ func recoveries(j *journal, m *marks, faults []time.Time, end time.Time) []time.
 		}
 		behind := time.Duration(0)
 		for _, mark := range m.between(from, to) {
-			seen, ok := j.reached(m.specs, mark.revision)
-			if !ok {
-				seen = end
+			if seen, ok := j.reached(m.specs, mark.revision); ok {
+				behind = max(behind, seen.Sub(mark.at))
+			} else {
+				behind = never
 			}
-			behind = max(behind, seen.Sub(mark.at))
 		}
 		all = append(all, behind)
 	}
 	return all
+}
+
+// lasted describes how long something took.
+func lasted(d time.Duration) string {
+	if d == never {
+		return "never"
+	}
+	return d.Round(time.Millisecond).String()
 }
 
 // median returns the middle of some durations, the longer one where there are two. Zero: there are none.

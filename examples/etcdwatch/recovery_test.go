@@ -33,8 +33,14 @@ func TestRecoveries(t *testing.T) {
 		see(12, 1, 13)
 
 		got := recoveries(j, m, []time.Time{after(1), after(10), after(12), after(15)}, after(20))
-		assert.Equal(t, []time.Duration{5 * time.Second, time.Second, 7 * time.Second, 0}, got)
+		assert.Equal(t, []time.Duration{5 * time.Second, time.Second, never, 0}, got)
 	})
+}
+
+func TestLasted(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, "1.235s", lasted(1_234_567*time.Microsecond))
+	assert.Equal(t, "never", lasted(never))
 }
 
 func TestMedian(t *testing.T) {

@@ -36,8 +36,8 @@ func (o outcome) write(w io.Writer) error {
 		if len(r.recover) > 0 {
 			longest = slices.Max(r.recover)
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%v\t%d lines\t\n", r.contestant.name, r.events, r.lost, r.duplicated,
-			r.reordered, r.unknown, r.gaps, median(r.recover).Round(time.Millisecond), longest.Round(time.Millisecond),
+		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%d lines\t\n", r.contestant.name, r.events, r.lost, r.duplicated,
+			r.reordered, r.unknown, r.gaps, lasted(median(r.recover)), lasted(longest),
 			r.contestant.lines)
 	}
 	if err := table.Flush(); err != nil {

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// beMain makes the test binary the program itself.
+const beMain = "ETCDWATCH_TEST_BE_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(beMain) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// program returns the example as a process that was not started yet, whose temporary files go to a directory of its own.
+func program(t *testing.T, args ...string) (command *exec.Cmd, temp string) {
+	t.Helper()
+	executable, err := os.Executable()
+	require.NoError(t, err)
+	temp = t.TempDir()
+	command = exec.CommandContext(t.Context(), executable, args...)
+	command.Env = append(os.Environ(), beMain+"=1", "GORACE=atexit_sleep_ms=0", "TMPDIR="+temp)
+	return command, temp
+}
+
+func statusOf(t *testing.T, err error) int {
+	t.Helper()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.ExitCode()
+	}
+	require.NoError(t, err)
+	return 0
+}
+
+func TestCannotBegin(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"unknown flag": {[]string{"-nonsense"}, "flag provided but not defined: -nonsense"},
+		"bad number":   {[]string{"-faults", "many"}, `invalid value "many"`},
+		"negative":     {[]string{"-faults", "-1"}, "-faults -1: it has to be from 0 to 1000"},
+		"too many":     {[]string{"-faults", "1001"}, "-faults 1001: it has to be from 0 to 1000"},
+		"bad seed":     {[]string{"-seed", "-1"}, `invalid value "-1"`},
+		"argument":     {[]string{"now"}, `unexpected argument "now"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			command, temp := program(t, test.args...)
+			var stdout, stderr bytes.Buffer
+			command.Stdout, command.Stderr = &stdout, &stderr
+			assert.Equal(t, 2, statusOf(t, command.Run()))
+			assert.Empty(t, stdout.String())
+			assert.Contains(t, stderr.String(), test.want)
+			assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "one line: %s", stderr.String())
+			left, err := os.ReadDir(temp)
+			require.NoError(t, err)
+			assert.Empty(t, left)
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	command, _ := program(t, "-h")
+	help, err := command.Output()
+	require.NoError(t, err)
+	assert.Contains(t, string(help), "-faults")
+}
+
+// Whoever ends the program finds no files left behind.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	command, temp := program(t, "-faults", "100")
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	stdout, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	reader := bufio.NewReader(stdout)
+	_, err = reader.ReadString('\n') // the first fault
+	require.NoError(t, err)
+	require.NoError(t, command.Process.Signal(os.Interrupt))
+	assert.Equal(t, 1, statusOf(t, command.Wait()))
+	assert.Equal(t, "etcdwatch: interrupted\n", stderr.String())
+	left, err := os.ReadDir(temp)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
