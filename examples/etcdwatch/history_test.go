@@ -68,3 +68,17 @@ func TestHistory(t *testing.T) {
 	_, err = newHistory(t.Context(), client, base)
 	require.ErrorIs(t, err, rpctypes.ErrCompacted, "what is gone is not read as something else")
 }
+
+// A state that does not follow from the one before is told, not smoothed over.
+func TestHistoryWithHoles(t *testing.T) {
+	t.Parallel()
+	for name, next := range map[string]state{
+		"a change of an earlier revision": {"/a": {revision: 4, key: "/a"}},
+		"another content":                 {"/a": {revision: 3, key: "/a", content: 1}},
+		"a key from nowhere":              {"/a": {revision: 3, key: "/a"}, "/b": {revision: 2, key: "/b"}},
+		"a change that is still to come":  {"/a": {revision: 6, key: "/a"}},
+	} {
+		h := &history{revision: 4, state: state{"/a": {revision: 3, key: "/a"}}}
+		require.ErrorContains(t, h.add(next), "nobody knew", name)
+	}
+}

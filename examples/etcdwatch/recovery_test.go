@@ -22,15 +22,15 @@ func TestRecoveries(t *testing.T) {
 		}
 		m := &marks{specs: specs, all: []mark{
 			{10, after(0)}, // before the first fault
-			{11, after(2)}, {12, after(3)}, {13, after(11)}, {14, after(13)},
+			{11, after(2)}, {12, after(3)}, {13, after(9)}, {14, after(11)}, {15, after(13)},
 		}}
 		see(2, 1, 11)
 		see(3, 2, 11)
 		see(4, 1, 12)
 		assert.True(t, j.hasReached(specs, 11))
 		assert.False(t, j.hasReached(specs, 12))
-		see(8, 2, 13) // newer than 12, which was compacted
-		see(12, 1, 13)
+		see(8, 2, 14) // newer than 12 and 13, which were compacted
+		see(12, 1, 14)
 
 		got := recoveries(j, m, []time.Time{after(1), after(10), after(12), after(15)}, after(20))
 		assert.Equal(t, []time.Duration{5 * time.Second, time.Second, never, 0}, got)
