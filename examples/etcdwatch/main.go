@@ -38,7 +38,8 @@ func main() {
 // contestants returns the watchers of a run. The first is the one that the last line is about.
 func contestants() []contestant {
 	return []contestant{
-		{name: "naive", run: naive(fromNow)},
+		{name: "streamsafe", run: safe, lines: codeLines(resumeCode)},
+		{name: "clientv3", run: etcdClient, lines: clientLines},
 	}
 }
 
