@@ -25,7 +25,7 @@ const (
 	heartbeat  = 500 * time.Millisecond // between two progress requests
 	silence    = 2 * time.Second        // after which an attempt is given up: several heartbeats without an answer
 	maxBackoff = time.Second            // between two attempts
-	stable     = time.Second            // after which the backoff starts anew: faults are frequent here
+	stable     = 250 * time.Millisecond // after which the backoff starts anew: there is a fault every other second here
 	heldAtMost = 64 << 20               // bytes of one response, in fragments
 )
 
@@ -82,6 +82,7 @@ func openWatches(ctx context.Context, conn grpc.ClientConnInterface, w *watchSet
 	return stream.Resilient(ctx, pb.NewWatchClient(conn).Watch, w.callbacks(), append([]stream.ClientOption{
 		stream.WithForgetfulSends(),
 		stream.HoldUntilCheckpoint(heldAtMost, stream.OverflowFail),
+		stream.WithCallOptions(grpc.WaitForReady(true)), // for a connection, rather than fail and back off
 		stream.WithOpenTimeout(silence),
 		stream.WithIdleTimeout(silence),
 		stream.WithStableFor(stable),
