@@ -31,7 +31,7 @@ const (
 type cluster struct {
 	// set at construction, then read only
 	dir     string
-	ports   []int // of the members: client, peer, client, peer …
+	ports   *ports // of the members: client, peer, client, peer …
 	proxies []*testnet.TCP
 
 	running []*embed.Etcd // nil: stopped
@@ -40,14 +40,14 @@ type cluster struct {
 // startCluster starts all members and returns when they serve. Their files are in dir.
 func startCluster(ctx context.Context, dir string) (c *cluster, err error) {
 	c = &cluster{dir: dir, running: make([]*embed.Etcd, members)}
+	if c.ports, err = reservePorts(ctx, 2*members); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			c.close()
 		}
 	}()
-	if c.ports, err = freePorts(ctx, 2*members); err != nil {
-		return c, err
-	}
 	for i := range members {
 		proxy, err := testnet.NewTCP(c.address(i)) //nolint:contextcheck // it lives until it is closed
 		if err != nil {
@@ -59,10 +59,12 @@ func startCluster(ctx context.Context, dir string) (c *cluster, err error) {
 }
 
 // address returns that of a member itself, past its proxy.
-func (c *cluster) address(member int) string { return fmt.Sprintf("127.0.0.1:%d", c.ports[2*member]) }
+func (c *cluster) address(member int) string {
+	return fmt.Sprintf("127.0.0.1:%d", c.ports.first+2*member)
+}
 
 func (c *cluster) peerAddress(member int) string {
-	return fmt.Sprintf("127.0.0.1:%d", c.ports[2*member+1])
+	return fmt.Sprintf("127.0.0.1:%d", c.ports.first+2*member+1)
 }
 
 // endpoints returns the addresses of the proxies.
@@ -197,4 +199,5 @@ func (c *cluster) close() {
 	for _, proxy := range c.proxies {
 		_ = proxy.Close() // only ever the listener's error
 	}
+	c.ports.release()
 }

@@ -100,3 +100,18 @@ func TestInterrupted(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, left)
 }
+
+// The example itself, with each kind of fault once or less.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	command, temp := program(t, "-seed", "4", "-faults", "5")
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	assert.Equal(t, 0, statusOf(t, command.Run()), "%s%s", &stdout, &stderr)
+	assert.Empty(t, stderr.String())
+	assert.Regexp(t, `\nevents=[1-9]\d* members_stopped=\d+ cuts=\d+ lost=0 duplicated=0 reordered=0\n$`, stdout.String())
+	t.Log("\n" + stdout.String())
+	left, err := os.ReadDir(temp)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
