@@ -45,10 +45,11 @@ func TestEveryCodeInEveryPhase(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %s", code, name), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					handlers, resume, dial := phase(status.Error(code, "the handler says"))
+					says := status.Error(code, "the handler says")
+					handlers, resume, dial := phase(says)
 					w := newWorld(t, &feed{handler: inOrder(handlers...)}, dial...)
 					cb := positions()
-					cb.Resume = resume
+					cb.Resume, cb.Err = resume, tells(says)
 					got, err := receiveAll(w.mustDial(cb))
 					if code == codes.Unavailable {
 						require.ErrorIs(t, err, io.EOF, "resumed")

@@ -71,6 +71,13 @@ func (b *inbox[Req, Res]) attach(a *attempt[Req, Res]) {
 	b.changed()
 }
 
+// hasRefused reports whether nothing more is taken from a.
+func (b *inbox[Req, Res]) hasRefused(a *attempt[Req, Res]) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused == a
+}
+
 // awaitAfter waits for an attempt that comes after a, and returns nil where none does.
 func (b *inbox[Req, Res]) awaitAfter(a *attempt[Req, Res]) *attempt[Req, Res] {
 	b.mu.Lock()

@@ -199,6 +199,9 @@ func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req,
 			a.codec.received = d.size
 		}
 		s.keep(a, d.m)
+		if s.inbox.hasRefused(a) { // what follows comes again
+			break
+		}
 	}
 	s.inbox.attach(a)
 	a.stopWatch = s.watch(a)

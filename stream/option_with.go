@@ -15,6 +15,9 @@ func WithName(name string) ClientOption {
 
 // WithCallOptions passes options to every attempt's call.
 //
+// With grpc.WaitForReady(true) an attempt waits until there is a connection. Otherwise it fails at once, and the stream
+// backs off further than the network would need. Set WithOpenTimeout together with it.
+//
 // WithReplay and HoldUntilCheckpoint put a codec of their own around the call's. They see one that is chosen by these
 // options, and otherwise take proto: a codec forced by grpc.WithDefaultCallOptions has to be repeated here.
 func WithCallOptions(opts ...grpc.CallOption) ClientOption {
@@ -96,6 +99,9 @@ func WithReplay(limits ReplayLimits) ClientOption {
 
 // WithForgetfulSends says that what was sent and is on its way at a break may be lost. Default: a break after a Send
 // ends the stream with ReasonSendsInDoubt, as a nil error from Send says nothing of delivery.
+//
+// It is right where Resume tells the server again what still matters, as subscriptions do. Add one to what Resume knows
+// before it is sent: an attempt that begins in between brings it twice, and none forgets it.
 func WithForgetfulSends() ClientOption {
 	return clientOption(func(o *clientOptions) { o.forgetful = true })
 }

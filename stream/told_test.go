@@ -97,6 +97,11 @@ func TestAnErrorInAMessageThatRecvDoesNotMeet(t *testing.T) {
 			w := scripted(t, stays(frame{kind: data, seq: 1}, frame{kind: failure}, frame{kind: data, seq: 2}))
 			cb := positions()
 			cb.Err = tells(refused)
+			at := cb.Checkpoint
+			cb.Checkpoint = func(m *response) (checkpoint.Position, bool) {
+				require.Equal(t, uint64(1), frameOf(m).seq, "what follows the failure is not shown: a callback's own state would run ahead")
+				return at(m)
+			}
 			cb.Resume = func(_ context.Context, r *resumption) error {
 				for range 3 {
 					m, err := r.Recv()
