@@ -21,12 +21,12 @@ type capture struct {
 
 // keeper is the part of an outbox that a codec talks to.
 type keeper interface {
-	// encoded returns the number of v where it is the message in hand, otherwise zero, and its bytes, with a reference for
-	// the caller, where they are known already.
+	// encoded returns the number of the message in hand, zero where there has been none, and its bytes, with a reference
+	// for the caller, where v is that message and they are known already.
 	encoded(v any) (data mem.BufferSlice, number uint64)
-	// keep keeps the bytes of the message with this number, where it is still in hand. It takes data over and returns
+	// keep keeps the bytes of v, where it is still the message in hand and has this number. It takes data over and returns
 	// what to send in its place.
-	keep(number uint64, data mem.BufferSlice) mem.BufferSlice
+	keep(v any, number uint64, data mem.BufferSlice) mem.BufferSlice
 }
 
 // Marshal encodes v, unless the outbox has its bytes, and lets the outbox keep them.
@@ -40,7 +40,7 @@ func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
 		return nil, err
 	}
 	if number > 0 {
-		data = c.outbox.keep(number, data)
+		data = c.outbox.keep(v, number, data)
 	}
 	return data, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/encoding"
@@ -43,8 +44,11 @@ type outbox[Req, Res any] struct {
 	kept   queue[keptMessage] // sent and not acknowledged, in order
 	bytes  int                // encoded size of kept
 	inHand any                // the message on its way, until the codec has seen it
-	number uint64             // its sequence number
 	resend mem.BufferSlice    // its bytes, where they are known already
+
+	// written while mu is held, read without it by the codec, for each message
+	number atomic.Uint64 // the sequence number of inHand
+	again  atomic.Bool   // resend is set
 }
 
 // keptMessage is a message that may have to be sent again, encoded: what the caller does to it after Send does not
@@ -83,7 +87,8 @@ func (o *outbox[Req, Res]) begin(m *Req, seq uint64) (ticket[Req, Res], error) {
 	o.sent++
 	if o.replay { // before it can be on the wire, so that no acknowledgement comes too early
 		o.kept.push(keptMessage{seq: seq})
-		o.inHand, o.number, o.resend = m, seq, nil
+		o.inHand = m
+		o.number.Store(seq)
 	}
 	return t, nil
 }
@@ -140,7 +145,7 @@ func (o *outbox[Req, Res]) done(m *Req, t ticket[Req, Res]) error {
 		o.forget(t)
 		return refused(err)
 	}
-	o.keep(t.number, data).Free()
+	o.keep(m, t.number, data).Free()
 	o.mu.Lock()
 	o.settle()
 	o.mu.Unlock()
@@ -174,35 +179,38 @@ func (o *outbox[Req, Res]) settle() {
 	if o.resend != nil {
 		o.resend.Free()
 		o.resend = nil
+		o.again.Store(false)
 	}
 	o.wake.Broadcast()
 }
 
-// encoded is called by the codec in the goroutine that sends.
+// encoded is called by the codec in the goroutine that sends, before it encodes v.
 func (o *outbox[Req, Res]) encoded(v any) (data mem.BufferSlice, number uint64) {
+	number = o.number.Load()
+	if !o.again.Load() {
+		return nil, number
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.inHand == nil || o.inHand != v {
-		return nil, 0
+	if o.inHand == nil || o.inHand != v || o.resend == nil {
+		return nil, number
 	}
-	if o.resend != nil {
-		o.inHand = nil
-		o.resend.Ref()
-	}
-	return o.resend, o.number
+	o.inHand = nil
+	o.resend.Ref()
+	return o.resend, number
 }
 
-// keep is called by the codec, which took the message with this number for the one in hand. An interceptor that sends
-// in a goroutine of its own may be late with it: another one is in hand then.
-func (o *outbox[Req, Res]) keep(number uint64, data mem.BufferSlice) mem.BufferSlice {
+// keep is called by the codec, which took v for the message with this number. It may be another one, or late: an
+// interceptor may send what it likes, in a goroutine of its own.
+func (o *outbox[Req, Res]) keep(v any, number uint64, data mem.BufferSlice) mem.BufferSlice {
 	data = o.copies.fit(data) // it may copy: not while mu is held
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.inHand == nil || o.number != number {
+	if o.inHand == nil || o.inHand != v || o.number.Load() != number {
 		return data
 	}
 	o.inHand = nil
-	if k := o.after(o.number - 1); k != nil && k.seq == o.number { // else acknowledged, or the stream has ended
+	if k := o.after(number - 1); k != nil && k.seq == number { // else acknowledged, or the stream has ended
 		data.Ref()
 		k.data.Free()
 		size := data.Len()

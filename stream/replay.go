@@ -90,7 +90,9 @@ func (o *outbox[Req, Res]) resume(m *Req, seq uint64, data mem.BufferSlice) {
 	if o.timed {
 		o.since = time.Since(o.start)
 	}
-	o.inHand, o.number, o.resend = m, seq, data
+	o.inHand, o.resend = m, data
+	o.number.Store(seq)
+	o.again.Store(data != nil)
 }
 
 // resumed ends what resume began.
