@@ -114,6 +114,8 @@ func (p progress) position(cluster string) checkpoint.Position {
 }
 
 func parseProgress(token string) (p progress, err error) {
-	err = json.Unmarshal([]byte(token), &p)
-	return p, err
+	if err = json.Unmarshal([]byte(token), &p); err != nil || p == nil {
+		return nil, fmt.Errorf("the position %q is not one of watches", token)
+	}
+	return p, nil
 }

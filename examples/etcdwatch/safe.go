@@ -3,7 +3,8 @@ package main
 import (
 	"context"
 	_ "embed"
-	"errors"
+	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -39,38 +40,65 @@ func safe(ctx context.Context, endpoints []string, specs []spec, j *journal) err
 		return err
 	}
 	defer func() { _ = conn.Close() }() // the stream is closed
-	var creates []*pb.WatchCreateRequest
-	for _, s := range specs {
-		creates = append(creates, &pb.WatchCreateRequest{
-			WatchId: s.id, Key: []byte(s.key), RangeEnd: []byte(s.end), Fragment: true,
-		})
-	}
 	// A member without a leader has nothing new to tell, and ends the stream.
 	ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
-	s, err := openWatches(ctx, conn, newWatchSet(creates...))
+	w := newWatchSet(append(requests(specs), &pb.WatchCreateRequest{
+		WatchId: passing, Key: []byte("/audit/"), RangeEnd: []byte("/audit0"), Fragment: true,
+	})...)
+	s, err := openWatches(ctx, conn, w)
 	if err != nil {
 		return err
 	}
-	var beating sync.WaitGroup
-	defer beating.Wait()
-	defer func() { _ = s.Close() }() // without a store it has nothing to tell
-	beating.Go(func() { beat(s) })   // ends with the stream; the line above waits for it
+	unwanted := make(chan int64, 1)
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	defer func() { _ = s.Close() }()                 // without a store it has nothing to tell
+	sending.Go(func() { sendRequests(s, unwanted) }) // ends with the stream; the line above waits for it
 	for {
 		m, err := s.Recv()
 		if err != nil {
 			return err
 		}
-		if m.GetCanceled() {
-			return errors.New(m.GetCancelReason())
+		switch id := m.GetWatchId(); {
+		case id != passing:
+			if err := note(m, j); err != nil {
+				return err
+			}
+		case m.GetCreated():
+			w.remove(passing)
+			select {
+			case unwanted <- passing:
+			default: // it is waiting there from an attempt before
+			}
 		}
-		if m.GetCreated() {
-			j.began(m.GetWatchId(), m.GetHeader().GetRevision())
-		}
-		if before := m.GetCompactRevision(); before > 0 {
-			j.compacted(m.GetWatchId(), before-1)
-		}
-		j.saw(m.GetWatchId(), m.GetEvents())
 	}
+}
+
+// passing is a watch that is cancelled as soon as it is there.
+const passing = math.MaxInt64
+
+// requests are what creates the watches.
+func requests(specs []spec) []*pb.WatchCreateRequest {
+	all := make([]*pb.WatchCreateRequest, 0, len(specs))
+	for _, s := range specs {
+		all = append(all, &pb.WatchCreateRequest{WatchId: s.id, Key: []byte(s.key), RangeEnd: []byte(s.end), Fragment: true})
+	}
+	return all
+}
+
+// note notes what a message tells.
+func note(m *pb.WatchResponse, j *journal) error {
+	if m.GetCanceled() {
+		return fmt.Errorf("watch %d was cancelled: %s", m.GetWatchId(), m.GetCancelReason())
+	}
+	if m.GetCreated() {
+		j.began(m.GetWatchId(), m.GetHeader().GetRevision())
+	}
+	if before := m.GetCompactRevision(); before > 0 {
+		j.compacted(m.GetWatchId(), before-1)
+	}
+	j.saw(m.GetWatchId(), m.GetEvents())
+	return nil
 }
 
 // watchStream is a stream of watches.
@@ -90,18 +118,22 @@ func openWatches(ctx context.Context, conn grpc.ClientConnInterface, w *watchSet
 	}, opts...)...)
 }
 
-// beat asks for progress at intervals, until the stream ends. An attempt that does not answer is dead (invariant 22).
-func beat(s *watchStream) {
+// sendRequests cancels unwanted watches, and asks for progress at intervals: an attempt that does not answer is dead
+// (invariant 22). It returns when the stream ends.
+func sendRequests(s *watchStream, unwanted <-chan int64) {
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
 	for {
+		next := progressRequest()
 		select {
+		case id := <-unwanted:
+			next = cancelRequest(id)
 		case <-ticker.C:
-			if s.Send(progressRequest()) != nil {
-				return // Recv tells
-			}
 		case <-s.Context().Done():
 			return
+		}
+		if s.Send(next) != nil {
+			return // Recv tells
 		}
 	}
 }

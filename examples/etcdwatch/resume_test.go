@@ -1,0 +1,410 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/stream"
+)
+
+// These tests put resume.go before a server that follows a script, one handler for each attempt.
+
+const (
+	orders int64 = 1 // watches
+	stock  int64 = 2
+)
+
+// errGone is what a member says that goes away.
+var errGone = status.Error(codes.Unavailable, "going away")
+
+// script is a server of watches.
+type script struct {
+	pb.UnimplementedWatchServer
+
+	handlers []func(*attempt) error
+
+	mu       sync.Mutex // guards the field below
+	attempts []*attempt
+}
+
+// attempt is one stream, as the server sees it.
+type attempt struct {
+	pb.Watch_WatchServer
+
+	cluster uint64
+	starts  map[int64]int64 // revision that a watch was asked to begin at, by watch
+}
+
+func (s *script) Watch(server pb.Watch_WatchServer) error {
+	a := &attempt{Watch_WatchServer: server, cluster: 1, starts: make(map[int64]int64)}
+	s.mu.Lock()
+	handler := s.handlers[min(len(s.attempts), len(s.handlers)-1)]
+	s.attempts = append(s.attempts, a)
+	s.mu.Unlock()
+	return handler(a)
+}
+
+// starts returns where each watch was to begin on an attempt, from 1.
+func (s *script) starts(attempt int) map[int64]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.attempts[attempt-1].starts
+}
+
+// creates creates n watches at the present revision.
+func (a *attempt) creates(n int, revision int64) error {
+	for range n {
+		m, err := a.Recv()
+		if err != nil {
+			return err
+		}
+		c := m.GetCreateRequest()
+		a.starts[c.GetWatchId()] = c.GetStartRevision()
+		if err := a.tells(&pb.WatchResponse{WatchId: c.GetWatchId(), Created: true}, revision); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *attempt) tells(m *pb.WatchResponse, revision int64) error {
+	m.Header = &pb.ResponseHeader{ClusterId: a.cluster, Revision: revision}
+	return a.Send(m)
+}
+
+// changes sends changes to a watch, made at these revisions. more says that this is a part of a response.
+func (a *attempt) changes(watch int64, more bool, revisions ...int64) error {
+	m := &pb.WatchResponse{WatchId: watch, Fragment: more}
+	for _, r := range revisions {
+		m.Events = append(m.Events, &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte("key"), ModRevision: r}})
+	}
+	return a.tells(m, 1000) // what is newer than the events has still to come
+}
+
+// stays creates n watches, does something, and stays until the end of the stream.
+func stays(n int, revision int64, do ...func(*attempt) error) func(*attempt) error {
+	return func(a *attempt) error {
+		if err := a.creates(n, revision); err != nil {
+			return err
+		}
+		for _, f := range do {
+			if err := f(a); err != nil {
+				return err
+			}
+		}
+		<-a.Context().Done()
+		return nil
+	}
+}
+
+func goesAway(*attempt) error { return errGone }
+
+func changes(watch int64, more bool, revisions ...int64) func(*attempt) error {
+	return func(a *attempt) error { return a.changes(watch, more, revisions...) }
+}
+
+// progressTo tells that a watch is there, and has nothing to tell.
+func progressTo(watch, revision int64) func(*attempt) error {
+	return func(a *attempt) error { return a.tells(&pb.WatchResponse{WatchId: watch}, revision) }
+}
+
+func compacts(watch, before int64) func(*attempt) error {
+	return func(a *attempt) error {
+		return a.tells(&pb.WatchResponse{WatchId: watch, Canceled: true, CompactRevision: before}, 1000)
+	}
+}
+
+// serve starts a server, and returns a connection to it.
+func serve(t *testing.T, handlers ...func(*attempt) error) (*script, *grpc.ClientConn) {
+	t.Helper()
+	s := &script{handlers: handlers}
+	server := grpc.NewServer()
+	pb.RegisterWatchServer(server, s)
+	listener := bufconn.Listen(1 << 16)
+	go func() { _ = server.Serve(listener) }() // ends with the server, which the cleanup stops
+	conn, err := grpc.NewClient("passthrough:///script", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = conn.Close()
+		server.Stop()
+	})
+	return s, conn
+}
+
+// both are requests for the two watches.
+func both() []*pb.WatchCreateRequest {
+	return []*pb.WatchCreateRequest{{WatchId: orders, Key: []byte("orders")}, {WatchId: stock, Key: []byte("stock")}}
+}
+
+// open opens a stream of watches.
+func open(t *testing.T, conn *grpc.ClientConn, w *watchSet, opts ...stream.ClientOption) *watchStream {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	s, err := openWatches(ctx, conn, w, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// nextChange returns the next message with events: the watch, and the revision of the first and the last.
+func nextChange(t *testing.T, s *watchStream) (watch, first, last int64) {
+	t.Helper()
+	for {
+		m := next(t, s)
+		if events := m.GetEvents(); len(events) > 0 {
+			return m.GetWatchId(), events[0].GetKv().GetModRevision(), events[len(events)-1].GetKv().GetModRevision()
+		}
+	}
+}
+
+func next(t *testing.T, s *watchStream) *pb.WatchResponse {
+	t.Helper()
+	m, err := s.Recv()
+	require.NoError(t, err)
+	return m
+}
+
+// Invariant 1: a watch is anchored when it is created, not by the first event.
+func TestAnchoredBeforeTheFirstEvent(t *testing.T) {
+	t.Parallel()
+	server, conn := serve(t, stays(2, 7, goesAway), stays(2, 20, changes(stock, false, 9)))
+	s := open(t, conn, newWatchSet(both()...))
+	watch, first, _ := nextChange(t, s)
+	require.Equal(t, []int64{stock, 9}, []int64{watch, first})
+	require.Equal(t, map[int64]int64{orders: 0, stock: 0}, server.starts(1))
+	require.Equal(t, map[int64]int64{orders: 8, stock: 8}, server.starts(2))
+}
+
+// A watch that is to begin in the past does, on whatever attempt.
+func TestBeginsInThePast(t *testing.T) {
+	t.Parallel()
+	server, conn := serve(t, stays(2, 7, goesAway), stays(2, 20, changes(orders, false, 3)))
+	creates := both()
+	creates[0].StartRevision = 3
+	nextChange(t, open(t, conn, newWatchSet(creates...)))
+	require.Equal(t, map[int64]int64{orders: 3, stock: 0}, server.starts(1))
+	require.Equal(t, map[int64]int64{orders: 3, stock: 8}, server.starts(2))
+}
+
+// Invariant 5: a break between the parts of one response takes back all of it. Each part is handed over once.
+func TestFragments(t *testing.T) {
+	t.Parallel()
+	server, conn := serve(t,
+		stays(2, 7, changes(orders, false, 8), changes(orders, true, 9, 10), goesAway),
+		stays(2, 20, changes(orders, true, 9, 10), changes(orders, false, 10, 11), changes(stock, false, 12)))
+	s := open(t, conn, newWatchSet(both()...))
+	got := make([][]int64, 0, 4)
+	for range cap(got) {
+		watch, first, last := nextChange(t, s)
+		got = append(got, []int64{watch, first, last})
+	}
+	require.Equal(t, [][]int64{{orders, 8, 8}, {orders, 9, 10}, {orders, 10, 11}, {stock, 12, 12}}, got)
+	require.Equal(t, map[int64]int64{orders: 9, stock: 8}, server.starts(2))
+}
+
+// Invariant 6: progress moves the position in its order with events, of one watch or of all, and never back. It is no
+// message for the application.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	server, conn := serve(t,
+		stays(2, 7, changes(orders, false, 8), progressTo(stock, 20), goesAway),
+		stays(2, 20, progressTo(everyWatch, 30), changes(orders, false, 31), goesAway),
+		stays(2, 40, progressTo(everyWatch, 25), goesAway), // of a member that lags
+		stays(2, 40, changes(stock, false, 41)))
+	s := open(t, conn, newWatchSet(both()...))
+	for _, want := range [][]int64{{orders, 8}, {orders, 31}, {stock, 41}} {
+		m := next(t, s)
+		for m.GetCreated() {
+			m = next(t, s)
+		}
+		require.Equal(t, want, []int64{m.GetWatchId(), m.GetEvents()[0].GetKv().GetModRevision()})
+	}
+	require.Equal(t, map[int64]int64{orders: 9, stock: 21}, server.starts(2))
+	require.Equal(t, map[int64]int64{orders: 32, stock: 31}, server.starts(3))
+	require.Equal(t, map[int64]int64{orders: 32, stock: 31}, server.starts(4))
+}
+
+// Invariant 16: where history is gone, the watches that need it go on where there is some again, and the others where they
+// were. The application is told once, in its place, whatever breaks in the meantime.
+func TestCompaction(t *testing.T) {
+	t.Parallel()
+	server, conn := serve(t,
+		stays(2, 7, changes(orders, false, 8), changes(stock, false, 60), compacts(orders, 50)),
+		goesAway,
+		stays(1, 100, goesAway), // the second watch is not there yet
+		stays(2, 100, changes(orders, false, 51), goesAway),
+		stays(2, 100, changes(orders, false, 52)))
+	s := open(t, conn, newWatchSet(both()...))
+	var told [][]int64 // watch and revision
+	for {
+		m := next(t, s)
+		require.False(t, m.GetCanceled())
+		if before := m.GetCompactRevision(); before > 0 {
+			told = append(told, []int64{m.GetWatchId(), before})
+		}
+		for _, e := range m.GetEvents() {
+			told = append(told, []int64{m.GetWatchId(), e.GetKv().GetModRevision()})
+		}
+		if len(told) == 5 {
+			break
+		}
+	}
+	require.Equal(t, [][]int64{{orders, 8}, {stock, 60}, {orders, 50}, {orders, 51}, {orders, 52}}, told)
+	require.Equal(t, map[int64]int64{orders: 50, stock: 61}, server.starts(4))
+	require.Equal(t, map[int64]int64{orders: 52, stock: 61}, server.starts(5))
+}
+
+// Invariant 17: the revisions of another cluster mean nothing.
+func TestAnotherCluster(t *testing.T) {
+	t.Parallel()
+	_, conn := serve(t, stays(2, 7, goesAway), func(a *attempt) error {
+		a.cluster = 2
+		return stays(2, 3, changes(orders, false, 9))(a)
+	})
+	s := open(t, conn, newWatchSet(both()...))
+	var err error
+	for err == nil {
+		var m *pb.WatchResponse
+		m, err = s.Recv()
+		require.Empty(t, m.GetEvents())
+	}
+	var failure *stream.Error
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, stream.ReasonPositionLost, failure.Reason)
+}
+
+// A cancelled watch does not come back, whether the server has heard of it or not.
+func TestCancelledWatch(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]func(*attempt) error{
+		"by request": func(a *attempt) error {
+			m, err := a.Recv()
+			if err != nil {
+				return err
+			}
+			return a.tells(&pb.WatchResponse{WatchId: m.GetCancelRequest().GetWatchId(), Canceled: true}, 8)
+		},
+		"before the server hears of it": func(a *attempt) error {
+			_, err := a.Recv()
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, conn := serve(t, stays(2, 7, answer, goesAway), stays(1, 20, changes(stock, false, 9)))
+			w := newWatchSet(both()...)
+			s := open(t, conn, w)
+			w.remove(orders)
+			require.NoError(t, s.Send(cancelRequest(orders)))
+			nextChange(t, s)
+			require.Equal(t, map[int64]int64{stock: 8}, server.starts(2))
+		})
+	}
+}
+
+// A watch that etcd refuses is told with its number, and not asked for again.
+func TestRefusedWatch(t *testing.T) {
+	t.Parallel()
+	server, conn := serve(t, func(a *attempt) error {
+		m, err := a.Recv()
+		if err != nil {
+			return err
+		}
+		refused := &pb.WatchResponse{WatchId: everyWatch, Created: true, Canceled: true, CancelReason: "permission denied"}
+		if m.GetCreateRequest().GetWatchId() == stock { // they come in any order
+			if err := a.tells(&pb.WatchResponse{WatchId: stock, Created: true}, 7); err != nil {
+				return err
+			}
+			if _, err := a.Recv(); err != nil {
+				return err
+			}
+			if err := a.tells(refused, 7); err != nil {
+				return err
+			}
+			return errGone
+		}
+		if err := a.tells(refused, 7); err != nil {
+			return err
+		}
+		if err := a.creates(1, 7); err != nil {
+			return err
+		}
+		return errGone
+	}, stays(1, 20, changes(stock, false, 9)))
+	s := open(t, conn, newWatchSet(both()...))
+	var refused []int64
+	for {
+		m := next(t, s)
+		if m.GetCanceled() {
+			refused = append(refused, m.GetWatchId())
+		}
+		if len(m.GetEvents()) > 0 {
+			break
+		}
+	}
+	require.Equal(t, []int64{orders}, refused)
+	require.Equal(t, map[int64]int64{stock: 8}, server.starts(2))
+}
+
+// A new process goes on where the old one stopped.
+func TestStoredPosition(t *testing.T) {
+	t.Parallel()
+	server, conn := serve(t, stays(2, 7, changes(orders, false, 8, 9), changes(orders, false, 10)), stays(2, 20, changes(orders, false, 10)))
+	var store checkpoint.Memory
+	first := open(t, conn, newWatchSet(both()...), stream.WithStore(&store, "watches"))
+	_, _, last := nextChange(t, first)
+	require.Equal(t, int64(9), last)
+	require.NoError(t, first.Commit(t.Context()))
+	require.NoError(t, first.Close())
+
+	second := open(t, conn, newWatchSet(both()...), stream.WithStore(&store, "watches"))
+	_, from, _ := nextChange(t, second)
+	require.Equal(t, int64(10), from)
+	require.Equal(t, map[int64]int64{orders: 10, stock: 8}, server.starts(2))
+}
+
+// A token that is not ours is refused, and named.
+func TestForeignPosition(t *testing.T) {
+	t.Parallel()
+	for _, token := range []string{"page 3", "null", `{"1": 2}`, "[]"} {
+		_, conn := serve(t, stays(2, 7))
+		var store checkpoint.Memory
+		record, err := store.Acquire(t.Context(), "watches")
+		require.NoError(t, err)
+		require.NoError(t, store.Commit(t.Context(), "watches", record.Epoch, checkpoint.Position{Token: token}))
+		_, err = openWatches(t.Context(), conn, newWatchSet(both()...), stream.WithStore(&store, "watches"))
+		require.ErrorContains(t, err, strconv.Quote(token)+" is not one of watches")
+	}
+}
+
+// The figures of the table are true.
+func TestLinesOfResumeCode(t *testing.T) {
+	t.Parallel()
+	require.LessOrEqual(t, codeLines(resumeCode), 80)
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "go.etcd.io/etcd/client/v3").Output()
+	require.NoError(t, err)
+	source, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "watch.go"))
+	require.NoError(t, err)
+	require.Equal(t, clientLines, codeLines(string(source)))
+	require.Equal(t, 2, codeLines("// one\npackage x\n\nimport (\n\t\"y\"\n)\n\nvar a = 1 // two\n\n\t// three\nvar b = 2\n"))
+}
