@@ -31,9 +31,9 @@ func (w *watchSet) resume(_ context.Context, r *stream.Resumption[pb.WatchReques
 	if w.at, err = parseProgress(cmp.Or(r.Position().Token, w.start)); err != nil {
 		return err
 	}
-	w.mu.Lock()
-	pending := slices.Collect(maps.Values(w.wanted))
-	w.mu.Unlock()
+	wanted := w.current()
+	maps.DeleteFunc(w.at, func(id int64, _ standing) bool { return wanted[id] == nil })
+	pending := slices.Collect(maps.Values(wanted))
 	for _, c := range pending {
 		if err := r.Send(createRequest(c, w.at[c.GetWatchId()].Next)); err != nil {
 			return err

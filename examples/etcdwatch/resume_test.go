@@ -252,6 +252,7 @@ func TestCompaction(t *testing.T) {
 		stays(2, 7, changes(orders, false, 8), changes(stock, false, 60), compacts(orders, 50)),
 		goesAway,
 		stays(1, 100, goesAway), // the second watch is not there yet
+		stays(2, 100, goesAway), // the application has been told, and nothing has happened since
 		stays(2, 100, changes(orders, false, 51), goesAway),
 		stays(2, 100, changes(orders, false, 52)))
 	s := open(t, conn, newWatchSet(both()...))
@@ -270,8 +271,10 @@ func TestCompaction(t *testing.T) {
 		}
 	}
 	require.Equal(t, [][]int64{{orders, 8}, {stock, 60}, {orders, 50}, {orders, 51}, {orders, 52}}, told)
-	require.Equal(t, map[int64]int64{orders: 50, stock: 61}, server.starts(4))
-	require.Equal(t, map[int64]int64{orders: 52, stock: 61}, server.starts(5))
+	require.Equal(t, map[int64]int64{orders: 50, stock: 61}, server.starts(5))
+	require.Equal(t, map[int64]int64{orders: 52, stock: 61}, server.starts(6))
+	refused := &pb.WatchResponse{Created: true, Canceled: true, CompactRevision: 50}
+	require.NoError(t, failure(refused), "a watch that cannot be made again is not compacted again and again")
 }
 
 // Invariant 17: the revisions of another cluster mean nothing.
@@ -318,6 +321,9 @@ func TestCancelledWatch(t *testing.T) {
 			require.NoError(t, s.Send(cancelRequest(orders)))
 			nextChange(t, s)
 			require.Equal(t, map[int64]int64{stock: 8}, server.starts(2))
+			left, err := parseProgress(s.Stats().Delivered.Token)
+			require.NoError(t, err)
+			require.Equal(t, progress{stock: {Next: 10}}, left)
 		})
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"maps"
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -36,6 +37,13 @@ func newWatchSet(creates ...*pb.WatchCreateRequest) *watchSet {
 	}
 	w.start = start.position("").Token
 	return w
+}
+
+// current returns the watches that are wanted now, by id.
+func (w *watchSet) current() map[int64]*pb.WatchCreateRequest {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.wanted)
 }
 
 // remove takes a watch out: the next attempt does not create it. The server of this one is told by a cancel request.
