@@ -328,6 +328,19 @@ func TestCancelledWatch(t *testing.T) {
 	}
 }
 
+// A watch that is cancelled leaves the position at once: a new process would go on with it.
+func TestCancelledWatchLeavesThePosition(t *testing.T) {
+	t.Parallel()
+	_, conn := serve(t, stays(2, 7, func(a *attempt) error {
+		return a.tells(&pb.WatchResponse{WatchId: orders, Canceled: true}, 8)
+	}, changes(stock, false, 9)))
+	s := open(t, conn, newWatchSet(both()...))
+	nextChange(t, s)
+	left, err := parseProgress(s.Stats().Delivered.Token)
+	require.NoError(t, err)
+	require.Equal(t, progress{stock: {Next: 10}}, left)
+}
+
 // A watch that etcd refuses is told with its number, and not asked for again.
 func TestRefusedWatch(t *testing.T) {
 	t.Parallel()
