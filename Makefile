@@ -24,12 +24,15 @@ race: ## run the tests with the race detector, in random order
 lint: $(GOLANGCI_LINT) ## run the linters
 	$(GOLANGCI_LINT) config verify
 	$(GOLANGCI_LINT) run ./...
+	cd bench/compare && $(GOLANGCI_LINT) run ./...
+	cd examples/etcdwatch && $(GOLANGCI_LINT) run ./...
 
 .PHONY: example
 example: ## run the example, and again with a client that is killed half-way
 	go run ./examples/streaming
 	go run ./examples/streaming -restart
 	go run ./examples/overload
+	cd examples/etcdwatch && go run .
 
 .PHONY: check
 check: race lint example ## everything that has to pass before a commit
