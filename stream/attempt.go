@@ -32,10 +32,10 @@ type attempt[Req, Res any] struct {
 	// set when opened, then read only
 	stream Bidi[Req, Res]
 
-	lost    chan struct{}        // closed by fail, once
-	loss    atomic.Pointer[loss] // written by fail, once
-	aborted atomic.Bool          // written by Send: grpc has aborted the attempt for a message that is bad
-	suspect chan struct{}        // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
+	lost    chan struct{}         // closed by fail, once
+	loss    atomic.Pointer[loss]  // written by fail, once
+	aborted atomic.Pointer[error] // written by Send: grpc has aborted the attempt for a message that is bad, with this error
+	suspect chan struct{}         // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
 
 	stopWatch func() // owned by the lifecycle goroutine
 }
@@ -107,11 +107,14 @@ func (l *loss) endsWell() bool {
 func (l *loss) hint() rpcstatus.Hint { return rpcstatus.HintOf(l.err, l.trailer) }
 
 // endedBy returns the end of a lost attempt. Where grpc has aborted it for a bad message, Recv may have told of that first,
-// as CANCELLED: that is not the server's word.
+// as CANCELLED or as what Send says: that is not the server's word.
 func (a *attempt[Req, Res]) endedBy() *loss {
-	l := a.loss.Load()
-	if a.aborted.Load() && !l.ours && rpcstatus.Of(l.err).Code() == codes.Canceled {
-		return &loss{op: "send", err: l.err, ours: true}
+	l, bad := a.loss.Load(), a.aborted.Load()
+	if bad == nil || l.ours || l.endsWell() {
+		return l
+	}
+	if code := rpcstatus.Of(l.err).Code(); code == codes.Canceled || code == rpcstatus.Of(*bad).Code() {
+		return &loss{op: "send", err: *bad, ours: true}
 	}
 	return l
 }

@@ -44,7 +44,8 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 		}
 		err = t.attempt.send(m)
 		if err != nil && !errors.Is(err, io.EOF) {
-			t.attempt.aborted.Store(true) // before the message is settled: lose looks after that
+			bad := err
+			t.attempt.aborted.Store(&bad) // before the message is settled: lose looks after that
 		}
 		switch {
 		case err == nil:
