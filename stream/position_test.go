@@ -257,16 +257,7 @@ func TestDeliverComesFirstAndInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := scripted(t, sends(errGone, numbered(1, 2, 3, 4)...), sends(nil, numbered(4, 5, 6, 7)...))
 		cb := positions()
-		cb.Resume = func(_ context.Context, r *resumption) error {
-			for range 3 {
-				m, err := r.Recv()
-				if err != nil {
-					return err
-				}
-				r.Deliver(m)
-			}
-			return nil
-		}
+		cb.Resume = delivers(3)
 		s := w.mustDial(cb)
 		got, err := receiveAll(s)
 		require.ErrorIs(t, err, io.EOF)

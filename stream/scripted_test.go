@@ -98,6 +98,20 @@ func greets(_ context.Context, r *resumption) error {
 	return r.Send(frame{kind: hello, seq: r.Position().Seq}.request())
 }
 
+// delivers returns a Resume that receives n messages and gives them to Deliver.
+func delivers(n int) func(context.Context, *resumption) error {
+	return func(_ context.Context, r *resumption) error {
+		for range n {
+			m, err := r.Recv()
+			if err != nil {
+				return err
+			}
+			r.Deliver(m)
+		}
+		return nil
+	}
+}
+
 // dial opens a stream with the callbacks given.
 func (w *world) dial(ctx context.Context, cb callbacks, opts ...stream.ClientOption) (*client, error) {
 	return stream.Resilient(ctx, testpb.NewTestServiceClient(w.conn).FullDuplexCall, cb, opts...)

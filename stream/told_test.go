@@ -58,33 +58,20 @@ func TestAnErrorInAMessage(t *testing.T) {
 	}
 }
 
-// Where a message says that this was all, what is held is complete.
-func TestAnEndInAMessageReleasesWhatIsHeld(t *testing.T) {
+// Where a message says that this was all, what is held is complete. Any other break drops it, as it comes again.
+func TestWhatIsHeldWhenAMessageTellsOfTheEnd(t *testing.T) {
 	t.Parallel()
-	for _, end := range []error{io.EOF, stream.Complete} {
+	for told, want := range map[error]uint64{io.EOF: 2, stream.Complete: 2, errGone: 3} {
 		synctest.Test(t, func(t *testing.T) {
-			w := scripted(t, stays(frame{kind: data, seq: 1}, frame{kind: fragment, seq: 2}, frame{kind: failure}))
+			w := scripted(t, stays(frame{kind: data, seq: 1}, frame{kind: fragment, seq: 2}, frame{kind: failure}),
+				sends(nil, frame{kind: fragment, seq: 2}, frame{kind: data, seq: 3}))
 			cb := positions()
-			cb.Err = tells(end)
+			cb.Err = tells(told)
 			got, err := receiveAll(w.mustDial(cb, stream.HoldUntilCheckpoint(1<<10, stream.OverflowFail)))
 			require.Equal(t, io.EOF, err)
-			require.Equal(t, upTo(2), got)
+			require.Equal(t, upTo(want), got)
 		})
 	}
-}
-
-// A break that a message tells of drops what is held, as any other does: it comes again.
-func TestABreakInAMessageDropsWhatIsHeld(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := scripted(t, stays(frame{kind: data, seq: 1}, frame{kind: fragment, seq: 2}, frame{kind: failure}),
-			sends(nil, frame{kind: fragment, seq: 2}, frame{kind: data, seq: 3}))
-		cb := positions()
-		cb.Err = tells(errGone)
-		got, err := receiveAll(w.mustDial(cb, stream.HoldUntilCheckpoint(1<<10, stream.OverflowFail)))
-		require.Equal(t, io.EOF, err)
-		require.Equal(t, upTo(3), got)
-	})
 }
 
 // It makes no difference who received the message: Resume, or the lifecycle goroutine from a dead attempt.
@@ -102,16 +89,7 @@ func TestAnErrorInAMessageThatRecvDoesNotMeet(t *testing.T) {
 				require.Equal(t, uint64(1), frameOf(m).seq, "what follows the failure is not shown: a callback's own state would run ahead")
 				return at(m)
 			}
-			cb.Resume = func(_ context.Context, r *resumption) error {
-				for range 3 {
-					m, err := r.Recv()
-					if err != nil {
-						return err
-					}
-					r.Deliver(m)
-				}
-				return nil
-			}
+			cb.Resume = delivers(3)
 			got, err := receiveAll(w.mustDial(cb))
 			require.Equal(t, upTo(1), got)
 			wantEnd(t, err, stream.ReasonServer, codes.PermissionDenied, "told by a message")
