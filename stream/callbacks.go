@@ -40,8 +40,8 @@ type Callbacks[Req, Res any] struct {
 	Acked func(m *Res) (seq uint64, ok bool)
 
 	// Sequence is the number of an outgoing message. It has to rise from message to message; one that does not is
-	// refused with ReasonMessage. The library does not transmit it. Nil: messages count 1, 2, 3 … as they are sent, on from a number that Acknowledge
-	// tells before the first of them.
+	// refused with ReasonMessage. The library does not transmit it. Nil: messages count 1, 2, 3 … as they are sent, on from
+	// a number that Acknowledge tells before the first of them.
 	Sequence func(m *Req) uint64
 
 	// Replay is shown each message before it is sent again and may change it, or drop it with nil (an upload cuts off
@@ -98,6 +98,9 @@ func (r *Resumption[Req, Res]) Cause() error { return r.cause }
 
 // Send sends m on the attempt. It is the callback's own: it is not counted, not replayed, not acknowledged. On an
 // attempt that is dead already it returns nil, and the next Recv tells why, as a nil error says nothing of delivery.
+//
+// A server that answers each message may stop reading when nobody takes its answers, and then Send waits for ever: where
+// there are many to send, Recv in between.
 func (r *Resumption[Req, Res]) Send(m *Req) error {
 	err := r.attempt.send(m)
 	if r.attempt.diedOf(err) {
@@ -141,7 +144,7 @@ func (r *Resumption[Req, Res]) Acknowledge(seq uint64) {
 }
 
 // Deliver hands m, which Recv met, to the application: before all messages that follow, in the order of the calls,
-// and through Acked, Checkpoint and Control like every other message.
+// and through Err, Acked, Checkpoint and Control like every other message.
 func (r *Resumption[Req, Res]) Deliver(m *Res) {
 	r.deliver = append(r.deliver, delivery[Res]{m: m, size: r.sizes[m]})
 }

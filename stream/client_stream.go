@@ -97,7 +97,7 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 		}
 		if m, err = a.recv(into); err != nil {
 			a.recvFailed(err)
-			s.inbox.refuse(a)
+			s.inbox.refuse(a, false)
 			continue
 		}
 		if s.take(a, m, false) {
@@ -112,14 +112,14 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 	if told := s.callbacks.Err; told != nil {
 		if err := told(m); err != nil {
 			a.fail(&loss{op: "recv", err: err})
-			s.inbox.refuse(a)
+			s.inbox.refuse(a, true)
 			return false
 		}
 	}
 	if acked := s.callbacks.Acked; acked != nil {
 		if seq, ok := acked(m); ok && !s.outbox.acknowledge(seq) {
 			a.fail(s.ackTooHigh("recv", seq))
-			s.inbox.refuse(a)
+			s.inbox.refuse(a, true)
 			return false
 		}
 	}

@@ -21,17 +21,17 @@ type capture struct {
 
 // keeper is the part of an outbox that a codec talks to.
 type keeper interface {
-	// encoded returns the number of the message in hand, zero where there has been none, and its bytes, with a reference
-	// for the caller, where v is that message and they are known already.
-	encoded(v any) (data mem.BufferSlice, number uint64)
-	// keep keeps the bytes of v, where it is still the message in hand and has this number. It takes data over and returns
-	// what to send in its place.
-	keep(v any, number uint64, data mem.BufferSlice) mem.BufferSlice
+	// encoded returns the turn of the message in hand, zero where there has been none, and its bytes, with a reference for
+	// the caller, where v is that message and they are known already.
+	encoded(v any) (data mem.BufferSlice, turn uint64)
+	// keep keeps the bytes of v, where it is still the message in hand in that turn. It takes data over and returns what
+	// to send in its place.
+	keep(v any, turn uint64, data mem.BufferSlice) mem.BufferSlice
 }
 
 // Marshal encodes v, unless the outbox has its bytes, and lets the outbox keep them.
 func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
-	known, number := c.outbox.encoded(v)
+	known, turn := c.outbox.encoded(v)
 	if known != nil {
 		return known, nil
 	}
@@ -39,8 +39,8 @@ func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
 	if err != nil {
 		return nil, err
 	}
-	if number > 0 {
-		data = c.outbox.keep(v, number, data)
+	if turn > 0 {
+		data = c.outbox.keep(v, turn, data)
 	}
 	return data, nil
 }

@@ -143,11 +143,14 @@ func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in *arrival[Res], queue 
 	return false
 }
 
-// refuse ends a RecvMsg that failed, or whose message is not taken in. Nothing more is taken from a: Recv waits for the
-// next attempt, and does not ask the dead one again and again.
-func (b *inbox[Req, Res]) refuse(a *attempt[Req, Res]) {
+// refuse ends a RecvMsg that failed, or, with received, one whose message is not taken in. Nothing more is taken from a:
+// Recv waits for the next attempt, and does not ask the dead one again and again.
+func (b *inbox[Req, Res]) refuse(a *attempt[Req, Res], received bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if received {
+		b.received++
+	}
 	b.busy, b.refused = false, a
 	b.changed()
 }

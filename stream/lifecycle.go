@@ -242,7 +242,7 @@ func (s *ClientStream[Req, Res]) findCause(a *attempt[Req, Res]) {
 		m, err := a.recv(nil)
 		if err != nil {
 			a.recvFailed(err)
-			s.inbox.refuse(a)
+			s.inbox.refuse(a, false)
 			return
 		}
 		s.keep(a, m)

@@ -44,11 +44,12 @@ type outbox[Req, Res any] struct {
 	kept   queue[keptMessage] // sent and not acknowledged, in order
 	bytes  int                // encoded size of kept
 	inHand any                // the message on its way, until the codec has seen it
+	number uint64             // its sequence number
 	resend mem.BufferSlice    // its bytes, where they are known already
 
 	// written while mu is held, read without it by the codec, for each message
-	number atomic.Uint64 // the sequence number of inHand
-	again  atomic.Bool   // resend is set
+	turn  atomic.Uint64 // counts what was in hand: a message that comes again has another one
+	again atomic.Bool   // resend is set
 }
 
 // keptMessage is a message that may have to be sent again, encoded: what the caller does to it after Send does not
@@ -62,8 +63,8 @@ type keptMessage struct {
 // ticket is the right to send one message on an attempt.
 type ticket[Req, Res any] struct {
 	attempt *attempt[Req, Res]
-	number  uint64 // the message's sequence number
-	before  uint64 // the highest one before it
+	turn    uint64
+	before  uint64 // the highest sequence number before the message's
 }
 
 // begin waits until m can be sent. Where it returns no error, the caller sends m on the ticket's attempt and then
@@ -81,14 +82,13 @@ func (o *outbox[Req, Res]) begin(m *Req, seq uint64) (ticket[Req, Res], error) {
 	if !o.explicit {
 		seq = o.last + 1
 	}
-	t := ticket[Req, Res]{attempt: o.attempt, number: seq, before: o.last}
+	t := ticket[Req, Res]{attempt: o.attempt, before: o.last}
 	o.busy, o.since = true, began
 	o.last = seq
 	o.sent++
 	if o.replay { // before it can be on the wire, so that no acknowledgement comes too early
 		o.kept.push(keptMessage{seq: seq})
-		o.inHand = m
-		o.number.Store(seq)
+		o.inHand, o.number, t.turn = m, seq, o.turn.Add(1)
 	}
 	return t, nil
 }
@@ -145,7 +145,7 @@ func (o *outbox[Req, Res]) done(m *Req, t ticket[Req, Res]) error {
 		o.forget(t)
 		return refused(err)
 	}
-	o.keep(m, t.number, data).Free()
+	o.keep(m, t.turn, data).Free()
 	o.mu.Lock()
 	o.settle()
 	o.mu.Unlock()
@@ -185,32 +185,32 @@ func (o *outbox[Req, Res]) settle() {
 }
 
 // encoded is called by the codec in the goroutine that sends, before it encodes v.
-func (o *outbox[Req, Res]) encoded(v any) (data mem.BufferSlice, number uint64) {
-	number = o.number.Load()
+func (o *outbox[Req, Res]) encoded(v any) (data mem.BufferSlice, turn uint64) {
+	turn = o.turn.Load()
 	if !o.again.Load() {
-		return nil, number
+		return nil, turn
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.inHand == nil || o.inHand != v || o.resend == nil {
-		return nil, number
+		return nil, turn
 	}
 	o.inHand = nil
 	o.resend.Ref()
-	return o.resend, number
+	return o.resend, turn
 }
 
-// keep is called by the codec, which took v for the message with this number. It may be another one, or late: an
-// interceptor may send what it likes, in a goroutine of its own.
-func (o *outbox[Req, Res]) keep(v any, number uint64, data mem.BufferSlice) mem.BufferSlice {
+// keep is called by the codec, which has encoded v and began at this turn. v may be another message than the one in hand,
+// or late: an interceptor may send what it likes, in a goroutine of its own.
+func (o *outbox[Req, Res]) keep(v any, turn uint64, data mem.BufferSlice) mem.BufferSlice {
 	data = o.copies.fit(data) // it may copy: not while mu is held
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.inHand == nil || o.inHand != v || o.number.Load() != number {
+	if o.inHand == nil || o.inHand != v || o.turn.Load() != turn {
 		return data
 	}
 	o.inHand = nil
-	if k := o.after(number - 1); k != nil && k.seq == number { // else acknowledged, or the stream has ended
+	if k := o.after(o.number - 1); k != nil && k.seq == o.number { // else acknowledged, or the stream has ended
 		data.Ref()
 		k.data.Free()
 		size := data.Len()

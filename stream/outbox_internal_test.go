@@ -19,19 +19,27 @@ func TestBytesThatComeLateAreNotKeptForTheNextMessage(t *testing.T) {
 	}
 	o.wake.L = &o.mu
 	m := &request{Payload: &testpb.Payload{Body: []byte("first")}}
-	ticket, err := o.begin(m, 0)
+	first, err := o.begin(m, 0)
 	require.NoError(t, err)
-	_, number := o.encoded(m)
-	require.Equal(t, uint64(1), number, "the codec begins to encode the first message")
-	require.NoError(t, o.done(m, ticket), "and the stream does not wait for it")
-	m.Payload.Body = []byte("second") // the caller uses it again
-	ticket, err = o.begin(m, 0)
-	require.NoError(t, err)
-	o.keep(m, number, mem.BufferSlice{mem.SliceBuffer("late")})
-	o.keep(&request{}, 2, mem.BufferSlice{mem.SliceBuffer("another")})
-	require.NoError(t, o.done(m, ticket))
+	_, early := o.encoded(m)
+	o.forget(first) // the interceptor has refused it: the next message has its number
 
-	for i, want := range []string{"first", "second"} {
+	m.Payload.Body = []byte("second") // the caller uses it again
+	second, err := o.begin(m, 0)
+	require.NoError(t, err)
+	o.keep(m, early, mem.BufferSlice{mem.SliceBuffer("late")})
+	_, late := o.encoded(m)
+	require.NoError(t, o.done(m, second), "and the stream does not wait for it")
+
+	m.Payload.Body = []byte("third")
+	third, err := o.begin(m, 0)
+	require.NoError(t, err)
+	o.keep(m, late, mem.BufferSlice{mem.SliceBuffer("late")})
+	o.keep(&request{}, o.turn.Load(), mem.BufferSlice{mem.SliceBuffer("another")})
+	require.NoError(t, o.done(m, third))
+
+	require.Equal(t, 2, o.kept.len())
+	for i, want := range []string{"second", "third"} {
 		var got request
 		require.NoError(t, o.codec.Unmarshal(o.kept.at(i).data, &got))
 		require.Equal(t, want, string(got.GetPayload().GetBody()), "message %d as it was sent", i+1)

@@ -90,8 +90,8 @@ func (o *outbox[Req, Res]) resume(m *Req, seq uint64, data mem.BufferSlice) {
 	if o.timed {
 		o.since = time.Since(o.start)
 	}
-	o.inHand, o.resend = m, data
-	o.number.Store(seq)
+	o.inHand, o.number, o.resend = m, seq, data
+	o.turn.Add(1)
 	o.again.Store(data != nil)
 }
 

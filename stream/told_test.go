@@ -47,6 +47,7 @@ func TestAnErrorInAMessage(t *testing.T) {
 				s := w.mustDial(cb)
 				got, err := receiveAll(s)
 				require.Equal(t, test.got, got)
+				require.Equal(t, uint64(len(got))+1, s.Stats().Received, "the message that tells counts, too")
 				if test.reason == stream.ReasonUnknown {
 					require.Equal(t, io.EOF, err)
 				} else {
