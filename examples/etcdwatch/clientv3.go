@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 )
 
 // clientLines is the length of watch.go of go.etcd.io/etcd/client/v3, counted like resume.go. A test sees that it is true.
@@ -17,6 +19,7 @@ const clientLines = 774
 func etcdClient(ctx context.Context, endpoints []string, specs []spec, j *journal) error {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: endpoints, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: silence, Logger: zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(connectParams())},
 	})
 	if err != nil {
 		return err
@@ -44,10 +47,12 @@ func follow(ctx context.Context, client *clientv3.Client, s spec, j *journal) {
 				next = m.CompactRevision
 			case m.Created:
 				j.began(s.id, m.Header.Revision)
-				next = max(next, m.Header.Revision+1)
+				next = cmp.Or(next, m.Header.Revision+1)
 			case len(m.Events) > 0:
 				j.saw(s.id, m.Events)
 				next = m.Events[len(m.Events)-1].Kv.ModRevision + 1
+			case m.IsProgressNotify():
+				next = m.Header.Revision + 1
 			}
 		}
 		_ = pause(ctx, maxBackoff/10) // the loop asks ctx

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -26,29 +25,28 @@ type progress map[int64]standing
 type standing struct{ Next, Gone int64 }
 
 // resume creates the watches where they stopped, and waits until they are there: what happens from then on is seen
-// (invariant 1).
+// (invariant 1). It creates one after the other: etcd stops reading requests while nobody takes its answers.
 func (w *watchSet) resume(_ context.Context, r *stream.Resumption[pb.WatchRequest, pb.WatchResponse]) (err error) {
-	if w.at, err = parseProgress(cmp.Or(r.Position().Token, w.start)); err != nil {
+	if w.at, err = parseProgress(cmp.Or(r.Position().Token, "{}")); err != nil {
 		return err
 	}
 	wanted := w.current()
 	maps.DeleteFunc(w.at, func(id int64, _ standing) bool { return wanted[id] == nil })
-	pending := slices.Collect(maps.Values(wanted))
-	for _, c := range pending {
-		if err := r.Send(createRequest(c, w.at[c.GetWatchId()].Next)); err != nil {
+	for id, c := range wanted {
+		if err := r.Send(createRequest(c, w.at[id].Next)); err != nil {
 			return err
 		}
-	}
-	for len(pending) > 0 {
-		m, err := r.Recv()
-		if err != nil {
-			return err
+		for created := false; !created; {
+			m, err := r.Recv()
+			if err != nil {
+				return err
+			}
+			if created = m.GetCreated(); created {
+				m.WatchId = id                    // etcd says -1 where it refuses one
+				m.CompactRevision = w.at[id].Gone // which the application sees in its place
+			}
+			r.Deliver(m)
 		}
-		if m.GetCreated() { // in the order of the requests
-			m.WatchId, pending = pending[0].GetWatchId(), pending[1:] // etcd says -1 where it refuses one
-			m.CompactRevision = w.at[m.GetWatchId()].Gone             // which the application sees in its place
-		}
-		r.Deliver(m)
 	}
 	return nil
 }
@@ -61,7 +59,7 @@ func (w *watchSet) checkpoint(m *pb.WatchResponse) (checkpoint.Position, bool) {
 		w.remove(id)
 		delete(w.at, id)
 	case m.GetCreated():
-		w.at[id] = standing{Next: cmp.Or(w.at[id].Next, after)}
+		w.at[id] = standing{Next: cmp.Or(w.at[id].Next, w.current()[id].GetStartRevision(), after)}
 	case len(events) > 0:
 		w.at[id] = standing{Next: events[len(events)-1].GetKv().GetModRevision() + 1}
 	default: // progress, in order with events (invariant 6), of one watch or of all

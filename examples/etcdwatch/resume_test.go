@@ -12,9 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -22,6 +25,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
@@ -204,6 +208,133 @@ func TestBeginsInThePast(t *testing.T) {
 	nextChange(t, open(t, conn, newWatchSet(creates...)))
 	require.Equal(t, map[int64]int64{orders: 3, stock: 0}, server.starts(1))
 	require.Equal(t, map[int64]int64{orders: 3, stock: 8}, server.starts(2))
+}
+
+// A watch that a stored position does not know begins where it is asked to, on whatever attempt.
+func TestBeginsInThePastBesideAStoredPosition(t *testing.T) {
+	t.Parallel()
+	server, conn := serve(t, stays(2, 100, goesAway), stays(2, 100, changes(stock, false, 3)))
+	creates := both()
+	creates[1].StartRevision = 3
+	nextChange(t, open(t, conn, newWatchSet(creates...), stored(t, progress{orders: {Next: 50}}.position("1"))))
+	require.Equal(t, map[int64]int64{orders: 50, stock: 3}, server.starts(1))
+	require.Equal(t, map[int64]int64{orders: 50, stock: 3}, server.starts(2))
+}
+
+// stored is a store that has a position.
+func stored(t *testing.T, at checkpoint.Position) stream.ClientOption {
+	t.Helper()
+	var store checkpoint.Memory
+	record, err := store.Acquire(t.Context(), "watches")
+	require.NoError(t, err)
+	require.NoError(t, store.Commit(t.Context(), "watches", record.Epoch, at))
+	return stream.WithStore(&store, "watches")
+}
+
+// A server that does not read while nobody takes its answers is not waited for by one that sends and does not receive.
+func TestManyWatches(t *testing.T) {
+	t.Parallel()
+	const many = 300
+	long := strings.Repeat("x", 4000)
+	server, conn := serve(t, func(a *attempt) error {
+		for {
+			m, err := a.Recv()
+			if err != nil {
+				return err
+			}
+			id := m.GetCreateRequest().GetWatchId()
+			if err := a.tells(&pb.WatchResponse{WatchId: id, Created: true, CancelReason: long}, 7); err != nil {
+				return err
+			}
+		}
+	})
+	var creates []*pb.WatchCreateRequest
+	for i := range many {
+		creates = append(creates, &pb.WatchCreateRequest{WatchId: int64(i + 1), Key: []byte(long)})
+	}
+	open(t, conn, newWatchSet(creates...), stream.WithOpenTimeout(15*time.Second))
+	require.Len(t, server.attempts, 1)
+}
+
+// A response may be far larger than what grpc takes by default: etcd does not always send it in fragments.
+func TestLargeResponse(t *testing.T) {
+	t.Parallel()
+	_, conn := serve(t, stays(2, 7, func(a *attempt) error {
+		m := &pb.WatchResponse{WatchId: orders}
+		for r := int64(8); r < 14; r++ {
+			m.Events = append(m.Events, &mvccpb.Event{Kv: &mvccpb.KeyValue{ModRevision: r, Value: make([]byte, 1<<20)}})
+		}
+		return a.tells(m, 1000)
+	}))
+	_, first, last := nextChange(t, open(t, conn, newWatchSet(both()...)))
+	require.Equal(t, []int64{8, 13}, []int64{first, last})
+}
+
+// Invariant 22: where nothing happens, also after a break, the heartbeat is answered. A real server has to show it.
+func TestQuietCluster(t *testing.T) {
+	t.Parallel()
+	c, client := newCluster(t)
+	commit(t, client, clientv3.OpPut("/orders/1", "1"))
+	conn, err := dial(c.endpoints())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	s := open(t, conn, newWatchSet(requests(watches())...))
+	ended := make(chan struct{})
+	go func() { // ends with the stream; the end of the test waits for it
+		defer close(ended)
+		sendRequests(s, nil)
+	}()
+	var received sync.WaitGroup
+	received.Go(func() { // ends with the stream; the end of the test waits for it
+		for {
+			m, err := s.Recv()
+			if err != nil {
+				return
+			}
+			assert.True(t, m.GetCreated(), "nothing happens: %v", m)
+		}
+	})
+	for _, proxy := range c.proxies {
+		proxy.Cut(testnet.RST)
+	}
+	require.True(t, await(t.Context(), 10*time.Second, func() bool { return s.Stats().Attempts > 1 && s.State() == stream.Attached }))
+	after := s.Stats().Attempts
+	require.NoError(t, pause(t.Context(), 2*silence+heartbeat))
+	assert.Equal(t, after, s.Stats().Attempts, "an attempt was given up: %v", s.Stats().LastError)
+	require.NoError(t, s.Close())
+	received.Wait()
+	<-ended
+}
+
+// The application beside etcd's own client goes on where it stopped, also where the watch is closed again before it has
+// brought anything.
+func TestClientWatchesAgainFromWhereItStopped(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	specs, j := []spec{{id: 1, key: "key", end: "kez"}}, &journal{}
+	noLeader := func(*attempt) error { return rpctypes.ErrGRPCNoLeader }
+	seen := func(*attempt) error {
+		await(ctx, 20*time.Second, func() bool { return j.hasReached(specs, 8) })
+		return nil
+	}
+	s := &script{handlers: []func(*attempt) error{
+		stays(1, 7, changes(0, false, 8), seen, noLeader), stays(1, 20, noLeader),
+		func(a *attempt) error {
+			defer cancel()
+			return a.creates(1, 20)
+		},
+	}}
+	server := grpc.NewServer()
+	pb.RegisterWatchServer(server, s)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() { _ = server.Serve(listener) }() // ends with the server, which the cleanup stops
+	t.Cleanup(server.Stop)
+	err = etcdClient(ctx, []string{listener.Addr().String()}, specs, j)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, map[int64]int64{0: 9}, s.starts(2))
+	require.Equal(t, map[int64]int64{0: 9}, s.starts(3))
 }
 
 // Invariant 5: a break between the parts of one response takes back all of it. Each part is handed over once.
@@ -407,11 +538,7 @@ func TestForeignPosition(t *testing.T) {
 	t.Parallel()
 	for _, token := range []string{"page 3", "null", `{"1": 2}`, "[]"} {
 		_, conn := serve(t, stays(2, 7))
-		var store checkpoint.Memory
-		record, err := store.Acquire(t.Context(), "watches")
-		require.NoError(t, err)
-		require.NoError(t, store.Commit(t.Context(), "watches", record.Epoch, checkpoint.Position{Token: token}))
-		_, err = openWatches(t.Context(), conn, newWatchSet(both()...), stream.WithStore(&store, "watches"))
+		_, err := openWatches(t.Context(), conn, newWatchSet(both()...), stored(t, checkpoint.Position{Token: token}))
 		require.ErrorContains(t, err, strconv.Quote(token)+" is not one of watches")
 	}
 }

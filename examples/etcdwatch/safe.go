@@ -27,7 +27,7 @@ const (
 	silence    = 2 * time.Second        // after which an attempt is given up: several heartbeats without an answer
 	maxBackoff = time.Second            // between two attempts
 	stable     = 250 * time.Millisecond // after which the backoff starts anew: there is a fault every other second here
-	heldAtMost = 64 << 20               // bytes of one response, in fragments
+	largest    = 256 << 20              // bytes of one response, in fragments or not: up to 1,000 revisions
 )
 
 //go:embed resume.go
@@ -53,7 +53,7 @@ func safe(ctx context.Context, endpoints []string, specs []spec, j *journal) err
 	var sending sync.WaitGroup
 	defer sending.Wait()
 	defer func() { _ = s.Close() }()                 // without a store it has nothing to tell
-	sending.Go(func() { sendRequests(s, unwanted) }) // ends with the stream; the line above waits for it
+	sending.Go(func() { sendRequests(s, unwanted) }) // ends with the stream; the first of the two lines above waits for it
 	for {
 		m, err := s.Recv()
 		if err != nil {
@@ -109,8 +109,8 @@ type watchStream = stream.ClientStream[pb.WatchRequest, pb.WatchResponse]
 func openWatches(ctx context.Context, conn grpc.ClientConnInterface, w *watchSet, opts ...stream.ClientOption) (*watchStream, error) {
 	return stream.Resilient(ctx, pb.NewWatchClient(conn).Watch, w.callbacks(), append([]stream.ClientOption{
 		stream.WithForgetfulSends(),
-		stream.HoldUntilCheckpoint(heldAtMost, stream.OverflowFail),
-		stream.WithCallOptions(grpc.WaitForReady(true)), // for a connection, rather than fail and back off
+		stream.HoldUntilCheckpoint(largest, stream.OverflowFail),
+		stream.WithCallOptions(grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(largest)),
 		stream.WithOpenTimeout(silence),
 		stream.WithIdleTimeout(silence),
 		stream.WithStableFor(stable),
@@ -118,22 +118,25 @@ func openWatches(ctx context.Context, conn grpc.ClientConnInterface, w *watchSet
 	}, opts...)...)
 }
 
-// sendRequests cancels unwanted watches, and asks for progress at intervals: an attempt that does not answer is dead
-// (invariant 22). It returns when the stream ends.
+// sendRequests cancels unwanted watches, and has a heartbeat: an attempt that does not answer is dead (invariant 22), and
+// what is asked for progress has a newer position. It returns when the stream ends.
 func sendRequests(s *watchStream, unwanted <-chan int64) {
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
 	for {
-		next := progressRequest()
+		var next []*pb.WatchRequest
 		select {
 		case id := <-unwanted:
-			next = cancelRequest(id)
+			next = append(next, cancelRequest(id))
 		case <-ticker.C:
+			next = append(next, pingRequest(), progressRequest())
 		case <-s.Context().Done():
 			return
 		}
-		if s.Send(next) != nil {
-			return // Recv tells
+		for _, m := range next {
+			if s.Send(m) != nil {
+				return // Recv tells
+			}
 		}
 	}
 }
@@ -149,11 +152,16 @@ func dial(endpoints []string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("etcd:///", grpc.WithResolvers(members),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: heartbeat / 10, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxBackoff},
-			MinConnectTimeout: silence,
-		}),
+		grpc.WithConnectParams(connectParams()),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: silence}))
+}
+
+// connectParams make a client find a member soon that was away.
+func connectParams() grpc.ConnectParams {
+	return grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: heartbeat / 10, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxBackoff},
+		MinConnectTimeout: silence,
+	}
 }
 
 // codeLines counts the lines of Go that are neither blank nor comments, without the package and import clauses.
