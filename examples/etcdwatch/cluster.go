@@ -153,7 +153,7 @@ func (c *cluster) config(member int) *embed.Config {
 	// A member that was away for long gets a snapshot from the leader, not the changes one by one.
 	config.SnapshotCount, config.SnapshotCatchUpEntries = 500, 100
 	config.UnsafeNoFsync = true // members are stopped here, the machine is not
-	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(quietLogger(c.dir))
 	return config
 }
 

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	holeLasts  = 3 * time.Second // a black hole
-	doorLasts  = 2 * time.Second // a refusal
+	holeLasts  = 15 * time.Second // a black hole, at the most: longer than keepalive takes to find it
+	doorLasts  = 2 * time.Second  // a refusal
 	memberAway = 1500 * time.Millisecond
 )
 
@@ -66,13 +66,13 @@ func cutAll(ctx context.Context, s *saboteur) error {
 	return nil
 }
 
-// blackHole leaves connections open that carry nothing any more.
+// blackHole leaves connections open that carry nothing any more, until every watcher has found a way around them.
 func blackHole(ctx context.Context, s *saboteur) error {
 	proxy := s.cluster.proxies[s.watched()]
 	proxy.Cut(testnet.BlackHole)
 	defer proxy.Heal()
 	s.writers.burst(ctx, s.random)
-	return pause(ctx, holeLasts)
+	return s.settleWithin(ctx, holeLasts)
 }
 
 func refuse(ctx context.Context, s *saboteur) error {

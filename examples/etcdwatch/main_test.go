@@ -6,20 +6,28 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 )
 
-// beMain makes the test binary the program itself.
-const beMain = "ETCDWATCH_TEST_BE_MAIN"
+// What makes the test binary the program itself, or a program whose etcd gives up, with files in a directory.
+const (
+	beMain = "ETCDWATCH_TEST_BE_MAIN"
+	giveUp = "ETCDWATCH_TEST_GIVE_UP"
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beMain) != "" {
 		main()
 		return
+	}
+	if dir := os.Getenv(giveUp); dir != "" {
+		quietLogger(dir).Fatal("cannot write", zap.String("file", "db"), zap.Error(errors.New("disk full")))
 	}
 	os.Exit(m.Run())
 }
@@ -71,6 +79,37 @@ func TestCannotBegin(t *testing.T) {
 			assert.Empty(t, left)
 		})
 	}
+}
+
+// Where etcd gives up, it ends the process: on a full disk, say. One line tells, and no files stay behind.
+func TestEtcdGivesUp(t *testing.T) {
+	t.Parallel()
+	command, temp := program(t)
+	dir := filepath.Join(temp, "files")
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "member0"), 0o700))
+	command.Env = append(os.Environ(), giveUp+"="+dir)
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	assert.Equal(t, 1, statusOf(t, command.Run()))
+	assert.Equal(t, "etcdwatch: etcd gives up: cannot write: disk full\n", stderr.String())
+	assert.NoDirExists(t, dir)
+}
+
+// A reader that goes away, head say, ends the program in order.
+func TestNobodyReads(t *testing.T) {
+	t.Parallel()
+	command, temp := program(t, "-faults", "0")
+	reader, writer, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, reader.Close())
+	var stderr bytes.Buffer
+	command.Stdout, command.Stderr = writer, &stderr
+	assert.Equal(t, 1, statusOf(t, command.Run()))
+	require.NoError(t, writer.Close())
+	assert.Contains(t, stderr.String(), "broken pipe")
+	left, err := os.ReadDir(temp)
+	require.NoError(t, err)
+	assert.Empty(t, left)
 }
 
 func TestHelp(t *testing.T) {

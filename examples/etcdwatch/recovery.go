@@ -32,6 +32,15 @@ func recoveries(j *journal, m *marks, faults []time.Time, end time.Time) []time.
 	return all
 }
 
+// touched is how far behind a watcher has to be for a fault to have touched it: it is behind by some milliseconds all the
+// time.
+const touched = 25 * time.Millisecond
+
+// thatTouched returns the recoveries from faults that touched the watcher: one of one member may leave it alone.
+func thatTouched(all []time.Duration) []time.Duration {
+	return slices.DeleteFunc(slices.Clone(all), func(d time.Duration) bool { return d < touched })
+}
+
 // lasted describes how long something took.
 func lasted(d time.Duration) string {
 	if d == never {

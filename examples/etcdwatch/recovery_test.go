@@ -49,3 +49,10 @@ func TestMedian(t *testing.T) {
 	assert.Equal(t, time.Duration(2), median([]time.Duration{3, 1, 2}))
 	assert.Equal(t, time.Duration(3), median([]time.Duration{3, 1, 4, 2}))
 }
+
+func TestThatTouched(t *testing.T) {
+	t.Parallel()
+	all := []time.Duration{time.Second, 0, touched, touched - 1, never}
+	assert.Equal(t, []time.Duration{time.Second, touched, never}, thatTouched(all))
+	assert.Len(t, all, 5)
+}

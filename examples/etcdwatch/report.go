@@ -30,15 +30,14 @@ func (o outcome) ok() bool { return o.results[0].ok() && o.results[0].err == nil
 // write prints the table and the last line.
 func (o outcome) write(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(table, "watcher\tevents\tlost\tduplicated\treordered\tunknown\tgaps\trecover: median\tlongest\tresume code\t") // Flush tells
+	_, _ = fmt.Fprintln(table, "watcher\tevents\tlost\tduplicated\treordered\tunknown\tgaps\thit by\trecover: median\tlongest\tresume code\t") // Flush tells
 	for _, r := range o.results {
-		longest := time.Duration(0)
-		if len(r.recover) > 0 {
-			longest = slices.Max(r.recover)
+		recovered, longest := thatTouched(r.recover), time.Duration(0)
+		if len(recovered) > 0 {
+			longest = slices.Max(recovered)
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%d lines\t\n", r.contestant.name, r.events, r.lost, r.duplicated,
-			r.reordered, r.unknown, r.gaps, lasted(median(r.recover)), lasted(longest),
-			r.contestant.lines)
+		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d faults\t%s\t%s\t%d lines\t\n", r.contestant.name, r.events, r.lost, r.duplicated,
+			r.reordered, r.unknown, r.gaps, len(recovered), lasted(median(recovered)), lasted(longest), r.contestant.lines)
 	}
 	if err := table.Flush(); err != nil {
 		return err

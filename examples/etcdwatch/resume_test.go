@@ -248,7 +248,7 @@ func TestManyWatches(t *testing.T) {
 			}
 		}
 	})
-	var creates []*pb.WatchCreateRequest
+	creates := make([]*pb.WatchCreateRequest, 0, many)
 	for i := range many {
 		creates = append(creates, &pb.WatchCreateRequest{WatchId: int64(i + 1), Key: []byte(long)})
 	}

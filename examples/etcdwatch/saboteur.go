@@ -57,7 +57,9 @@ func (s *saboteur) run(ctx context.Context, plan []fault) error {
 }
 
 // settle waits until every watcher has seen what is new now, but not for ever.
-func (s *saboteur) settle(ctx context.Context) error {
+func (s *saboteur) settle(ctx context.Context) error { return s.settleWithin(ctx, settleLimit) }
+
+func (s *saboteur) settleWithin(ctx context.Context, limit time.Duration) error {
 	now, err := s.marks.put(ctx)
 	if err != nil {
 		return err
@@ -65,7 +67,7 @@ func (s *saboteur) settle(ctx context.Context) error {
 	if err := s.history.readTo(ctx, now.revision); err != nil {
 		return err
 	}
-	await(ctx, settleLimit, func() bool {
+	await(ctx, limit, func() bool {
 		return forAll(s.runners, func(j *journal) bool { return j.hasReached(s.marks.specs, now.revision) })
 	})
 	return ctx.Err()
