@@ -6,6 +6,7 @@ import "slices"
 type sequence struct {
 	fault Fault
 	base  Traffic // of fault's direction, when it was armed
+	on    *link   // that carries the message of a fault placed in total; nil: it has not begun
 	next  func() (Fault, bool)
 }
 
@@ -34,7 +35,7 @@ func (n *Network) armSequence(next func() (Fault, bool)) *sequence {
 // advanceLocked arms the next fault of s. It reports false where none is left.
 func (n *Network) advanceLocked(s *sequence) bool {
 	f, ok := s.next()
-	s.fault, s.base = f, n.taken[f.Direction]
+	s.fault, s.base, s.on = f, n.taken[f.Direction], nil
 	return ok
 }
 
@@ -95,12 +96,25 @@ func (s *sequence) meets(f *flow, p piece, totalBytes int64) (int, bool) {
 	}
 	number := p.message.number
 	if fault.Total {
-		number = p.message.total - s.base.Messages
+		number = s.numberInTotal(f, p)
 	}
-	if number != fault.Message {
+	if number != s.fault.Message {
 		return 0, false
 	}
 	return fault.placeIn(p)
+}
+
+// numberInTotal returns the number of p's message since the fault was armed. Where the fault's own message was lost with
+// its connection, this one takes its place.
+func (s *sequence) numberInTotal(f *flow, p piece) int {
+	number := p.message.total - s.base.Messages
+	if number > s.fault.Message && (s.on == nil || s.on.state != open) {
+		s.fault.Message, s.on = number, nil
+	}
+	if number == s.fault.Message {
+		s.on = f.link
+	}
+	return number
 }
 
 // placeIn tells whether the place of f in its message lies in p, and how many bytes of p come before it.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -145,6 +146,40 @@ func TestFINIsExact(t *testing.T) {
 		s := w.Stats()
 		assert.Equal(t, wholeAt(f), []Traffic{s.ToServer, s.ToClient}[f.Direction].Messages)
 		assert.EqualValues(t, len(in), []Traffic{s.ToServer, s.ToClient}[f.Direction].Bytes)
+	})
+}
+
+// The message of a fault may be lost with its connection. The next message has the fault then, or it would never happen, nor
+// what is armed after it.
+func TestFaultWhoseMessageIsLost(t *testing.T) {
+	t.Parallel()
+	inBoth(t, func(t *testing.T, w *world) {
+		happened := make(chan Cut, 1)
+		w.OnCut(func(c Cut) { happened <- c })
+		w.Arm(Fault{Kind: RST, Direction: ToServer, Message: 2, Where: After, Total: true})
+		first := w.wire(t)
+		traffic := sampleTraffic(ToServer, 2, messageSize)
+		inside := len(traffic) - messageSize
+		_, err := first.client.Write(traffic[:inside])
+		require.NoError(t, err)
+		_, err = io.ReadFull(first.server, make([]byte, inside))
+		require.NoError(t, err)
+		require.NoError(t, first.client.Close())
+		require.NoError(t, first.server.Close())
+		require.Eventually(t, func() bool { return w.Stats().Live == 0 }, 10*time.Second, time.Millisecond)
+		require.Empty(t, w.Cuts())
+
+		second := w.wire(t)
+		_, err = second.client.Write(sampleTraffic(ToServer, 3, messageSize))
+		require.NoError(t, err)
+		limit := time.NewTimer(10 * time.Second)
+		defer limit.Stop()
+		select {
+		case c := <-happened:
+			require.Equal(t, Cut{Kind: RST, Connection: 2, Direction: ToServer, Message: 1, Where: After}, c)
+		case <-limit.C:
+			t.Fatal("the fault is lost")
+		}
 	})
 }
 
