@@ -67,8 +67,9 @@ const (
 
 // ReplayLimits bounds what WithReplay keeps.
 type ReplayLimits struct {
-	// Messages is the greatest number of unacknowledged messages. Zero: 1,024. Negative: as many as Bytes allows with 16
-	// bytes for each.
+	// Messages is the greatest number of unacknowledged messages. Zero: 16,384. Negative: as many as Bytes allows with 16
+	// bytes for each. Below what the transport has on its way (64 KiB by default, and more on a long or fast way), a flood
+	// waits for acknowledgements.
 	Messages int
 	// Bytes is their greatest encoded size; the newest message may go over it. Zero: 16 MiB. Negative: no limit of its
 	// own. One of the two limits has to remain.
@@ -138,7 +139,7 @@ func (l ReplayLimits) withDefaults() ReplayLimits {
 	if l.Messages < 0 {
 		l.Messages = l.Bytes/minMessageSize + 1
 	}
-	l.Messages = orDefault(l.Messages, 1024)
+	l.Messages = orDefault(l.Messages, 16<<10)
 	return l
 }
 

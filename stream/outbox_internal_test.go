@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,5 +44,19 @@ func TestBytesThatComeLateAreNotKeptForTheNextMessage(t *testing.T) {
 		var got request
 		require.NoError(t, o.codec.Unmarshal(o.kept.at(i).data, &got))
 		require.Equal(t, want, string(got.GetPayload().GetBody()), "message %d as it was sent", i+1)
+	}
+}
+
+func TestReplayLimitsDefaults(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ given, want ReplayLimits }{
+		"zero":            {ReplayLimits{}, ReplayLimits{Messages: 16_384, Bytes: 16 << 20}},
+		"given":           {ReplayLimits{Messages: 3, Bytes: 5}, ReplayLimits{Messages: 3, Bytes: 5}},
+		"bytes alone":     {ReplayLimits{Messages: -1, Bytes: 160}, ReplayLimits{Messages: 11, Bytes: 160}},
+		"messages alone":  {ReplayLimits{Messages: 3, Bytes: -1}, ReplayLimits{Messages: 3, Bytes: math.MaxInt}},
+		"bytes, defaults": {ReplayLimits{Messages: -1}, ReplayLimits{Messages: 1<<20 + 1, Bytes: 16 << 20}},
+	}
+	for name, test := range tests {
+		require.Equal(t, test.want, test.given.withDefaults(), name)
 	}
 }
