@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	heartbeat  = 500 * time.Millisecond // between two progress requests
+	heartbeat  = 500 * time.Millisecond // between two pings
 	silence    = 2 * time.Second        // after which an attempt is given up: several heartbeats without an answer
 	maxBackoff = time.Second            // between two attempts
 	stable     = 250 * time.Millisecond // after which the backoff starts anew: there is a fault every other second here
@@ -118,8 +118,8 @@ func openWatches(ctx context.Context, conn grpc.ClientConnInterface, w *watchSet
 	}, opts...)...)
 }
 
-// sendRequests cancels unwanted watches, and has a heartbeat: an attempt that does not answer is dead (invariant 22), and
-// what is asked for progress has a newer position. It returns when the stream ends.
+// sendRequests cancels unwanted watches, and has a heartbeat: an attempt that does not answer a ping is dead (invariant
+// 22). Progress requests move the position while nothing happens. It returns when the stream ends.
 func sendRequests(s *watchStream, unwanted <-chan int64) {
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
