@@ -6,6 +6,10 @@ GOBIN                 := $(CURDIR)/bin
 GOLANGCI_LINT         := $(GOBIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 BENCHSTAT             := $(GOBIN)/benchstat
 
+# The linter's cache names files by their place on disk, but is looked up by what is in them: shared between two
+# clones it reports files of the other one, and where that is gone, every exception with a nolint as well.
+export GOLANGCI_LINT_CACHE := $(GOBIN)/golangci-lint-cache
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
