@@ -17,7 +17,6 @@ type inbox[Req, Res any] struct {
 	overflow   Overflow
 	contiguous bool
 	manual     bool // the application says when it has processed what it was handed
-	timed      bool // note when a Recv begins and when a message comes
 	start      time.Time
 	events     *events
 
@@ -28,7 +27,8 @@ type inbox[Req, Res any] struct {
 	attempt *attempt[Req, Res] // messages come from it; nil while there is none
 	refused *attempt[Req, Res] // one that failed, or brought what must not be taken in: nothing more is taken from it
 	busy    bool               // somebody is in RecvMsg of attempt, or hands over what it returned
-	since   time.Duration      // when the last Recv began, after start; kept where timed is set
+	ticks   uint64             // of the timer that watches the limits
+	since   uint64             // the tick that the RecvMsg began in
 	leaving bool               // the stream's context is done: do not wait for what is on its way
 	ended   error              // what Recv returns once ready is empty
 	abrupt  bool               // what Recv returns at once
@@ -50,8 +50,7 @@ type inbox[Req, Res any] struct {
 	duplicates  uint64        // messages dropped because they came again
 	gapAt       gap           // the gap that ended an attempt, while it lasts
 	fresh       bool          // no message has come from attempt yet
-	openedAt    time.Duration // when attempt was opened, after start
-	clocked     bool          // somebody wants to know lastMessage: a time limit, or Stats was called
+	clocked     bool          // somebody wants to know lastMessage: Stats was called
 	lastMessage time.Duration // when the last message came, after start; zero: none since clocked was set
 }
 
@@ -84,10 +83,6 @@ func (e *lineageError) Is(target error) bool { return target == ErrPositionLost 
 // begin waits until a message is ready or can be received. It returns the message, or the attempt to receive from:
 // the caller is in RecvMsg then, until it calls arrived or refuse.
 func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
-	var now time.Duration
-	if b.timed {
-		now = time.Since(b.start)
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.handedOver && !b.manual { // a message counts as processed when the next Recv begins
@@ -106,7 +101,7 @@ func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
 		case b.ended != nil:
 			return nil, nil, b.ended
 		case b.attempt != nil && b.attempt != b.refused && !b.busy:
-			b.busy, b.since = true, now
+			b.busy, b.since = true, b.ticks
 			return nil, b.attempt, nil
 		}
 		b.wait()

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 )
@@ -64,10 +63,9 @@ func (b *inbox[Req, Res]) anchor(p checkpoint.Position) *loss {
 
 // attach lets the application receive from a.
 func (b *inbox[Req, Res]) attach(a *attempt[Req, Res]) {
-	now := time.Since(b.start)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.attempt, b.fresh, b.openedAt = a, true, now
+	b.attempt, b.fresh = a, true
 	b.changed()
 }
 
@@ -98,7 +96,7 @@ func (b *inbox[Req, Res]) claim(a *attempt[Req, Res]) bool {
 	if b.busy || b.attempt != a || b.refused == a {
 		return false
 	}
-	b.busy, b.since = true, time.Since(b.start)
+	b.busy, b.since = true, b.ticks
 	return true
 }
 

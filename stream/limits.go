@@ -5,50 +5,65 @@ import (
 	"time"
 )
 
-// limits are the time limits of an attempt and of an outage. Zero means no limit.
+// limits are the time limits of an attempt and of an outage. Zero or less means no limit.
 type limits struct {
 	open, firstMessage, idle, send, maxOutage time.Duration
 }
 
 // watch starts the timers of an attempt, one for each direction that has a limit, and returns the function that stops
-// them. A timer that fires when nothing is overdue is set again for what is left: a message costs a clock reading.
+// them.
+//
+// Time is counted in ticks of the timer, so that a message costs no clock reading: a call notes the tick that it began
+// in, and is over its limit when more than that many ticks have begun since. A limit is never cut short.
 func (s *ClientStream[Req, Res]) watch(a *attempt[Req, Res]) (stop func()) {
 	l := s.options.limits
-	stopRecv, stopSend := func() {}, func() {}
-	if l.idle > 0 || l.firstMessage > 0 {
-		stopRecv = every(func() (time.Duration, *limitError) { return s.inbox.overdue(l) }, func(err error) {
-			a.fail(&loss{op: "recv", err: err, ours: true})
-		})
-	}
-	if l.send > 0 {
-		stopSend = every(func() (time.Duration, *limitError) { return s.outbox.overdue(l.send) }, func(err error) {
-			a.fail(&loss{op: "send", err: err, ours: true})
-		})
-	}
+	stopRecv := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) bool {
+		late, again := s.inbox.tick(tick, l)
+		if late != nil {
+			a.fail(&loss{op: "recv", err: late, ours: true})
+		}
+		return again
+	})
+	stopSend := every(tickOf(l.send), func(tick time.Duration) bool {
+		late := s.outbox.tick(tick, l)
+		if late != nil {
+			a.fail(&loss{op: "send", err: late, ours: true})
+		}
+		return late == nil
+	})
 	return func() { stopRecv(); stopSend() }
 }
 
-// every calls check now and whenever the time that it returned has passed, until that is zero or check returns an
-// error, which goes to fire. The function it returns ends that.
-func every(check func() (time.Duration, *limitError), fire func(error)) (stop func()) {
-	left, err := check()
-	if left == 0 || err != nil {
+// ticksOfLimit is how many ticks the shortest limit of a direction has. A limit is found to be passed up to one tick late.
+const ticksOfLimit = 8
+
+// tickOf returns the time between two ticks, zero where there is no limit. It is 1 ms at the least.
+func tickOf(limits ...time.Duration) time.Duration {
+	var shortest time.Duration
+	for _, l := range limits {
+		if l > 0 && (shortest == 0 || l < shortest) {
+			shortest = l
+		}
+	}
+	if shortest == 0 {
+		return 0
+	}
+	return max((shortest+ticksOfLimit-1)/ticksOfLimit, time.Millisecond)
+}
+
+// every calls f after each tick until that returns false, or until the function that it returns is called. A tick of
+// zero never comes.
+func every(tick time.Duration, f func(tick time.Duration) bool) (stop func()) {
+	if tick == 0 {
 		return func() {}
 	}
 	var stopped atomic.Bool
 	var timer *time.Timer
 	ready := make(chan struct{}) // closed when timer is set
-	timer = time.AfterFunc(left, func() {
+	timer = time.AfterFunc(tick, func() {
 		<-ready
-		if stopped.Load() {
-			return
-		}
-		left, err := check()
-		switch {
-		case err != nil:
-			fire(err)
-		case left > 0:
-			timer.Reset(left)
+		if !stopped.Load() && f(tick) {
+			timer.Reset(tick)
 		}
 	})
 	close(ready)
@@ -58,44 +73,34 @@ func every(check func() (time.Duration, *limitError), fire func(error)) (stop fu
 	}
 }
 
-// overdue returns the time after which to look again, zero where Recv may wait for ever, or the error where it has
-// waited too long. Only the time that somebody waits in Recv counts: a slow application is not a dead server.
-func (b *inbox[Req, Res]) overdue(l limits) (time.Duration, *limitError) {
-	now := time.Since(b.start)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	limit, what := l.idle, "no message"
-	again := limit // a message may come meanwhile, and the idle limit count from it
-	if b.fresh && l.firstMessage > 0 {
-		limit, what = l.firstMessage, "no first message"
-		if again <= 0 {
-			again = limit
-		}
-	}
-	if limit <= 0 {
-		return 0, nil // the first message came, and later ones have no limit
-	}
-	if !b.busy {
-		return min(limit, again), nil
-	}
-	left := limit - (now - max(b.since, b.openedAt, b.lastMessage))
-	if left <= 0 {
-		return 0, &limitError{what: what, limit: limit}
-	}
-	return min(left, again), nil
+// passed reports whether a call that began in tick began has taken at least limit now, in tick now.
+func passed(began, now uint64, tick, limit time.Duration) bool {
+	return limit > 0 && now-began > uint64((limit+tick-1)/tick) //nolint:gosec // neither is negative
 }
 
-// overdue returns the time that is left until a Send has waited too long, or the error where it has.
-func (o *outbox[Req, Res]) overdue(limit time.Duration) (time.Duration, *limitError) {
-	now := time.Since(o.start)
+// tick counts one, and returns the error where somebody has waited too long in Recv. Only that time counts: a slow
+// application is not a dead server. It reports whether there is something to watch for from then on.
+func (b *inbox[Req, Res]) tick(tick time.Duration, l limits) (late *limitError, again bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ticks++
+	limit, what := l.idle, "no message"
+	if b.fresh && l.firstMessage > 0 {
+		limit, what = l.firstMessage, "no first message"
+	}
+	if b.busy && passed(b.since, b.ticks, tick, limit) {
+		return &limitError{what: what, limit: limit}, false
+	}
+	return nil, limit > 0
+}
+
+// tick counts one, and returns the error where the transport has not taken a message for too long.
+func (o *outbox[Req, Res]) tick(tick time.Duration, l limits) *limitError {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.busy {
-		return limit, nil
+	o.ticks++
+	if o.busy && passed(o.since, o.ticks, tick, l.send) {
+		return &limitError{what: "message not taken", limit: l.send}
 	}
-	left := limit - (now - o.since)
-	if left <= 0 {
-		return 0, &limitError{what: "message not taken", limit: limit}
-	}
-	return left, nil
+	return nil
 }

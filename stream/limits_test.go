@@ -17,6 +17,13 @@ import (
 	"github.com/streamsafe/streamsafe/stream"
 )
 
+// requireLimit checks that an attempt was given up at its limit: not earlier, and no more than a tick later.
+func requireLimit(t *testing.T, limit, after time.Duration) {
+	t.Helper()
+	require.GreaterOrEqual(t, after, limit, "a limit is not cut short")
+	require.LessOrEqual(t, after, limit+limit/8, "nor is it late")
+}
+
 // Invariant 22: a connection that is dead and looks alive is found by a deadline on the stream. What is left to grpc's
 // keepalive is to get rid of the connection.
 func TestABlackHoleIsFoundByTheIdleTimeout(t *testing.T) {
@@ -35,10 +42,34 @@ func TestABlackHoleIsFoundByTheIdleTimeout(t *testing.T) {
 		require.ErrorIs(t, err, io.EOF)
 		synctest.Wait()
 		lost := d.of("detached")[0]
-		require.Equal(t, 5*time.Second, lost.info.Time.Sub(began), "the limit on the dot")
+		requireLimit(t, 5*time.Second, lost.info.Time.Sub(began))
 		require.Equal(t, codes.DeadlineExceeded, status.Code(lost.cause))
 		require.NotErrorIs(t, lost.cause, context.DeadlineExceeded, "invariant 30: not the application's deadline")
 	})
+}
+
+// Wherever in a tick the wait begins, the limit is neither cut short nor stretched by more than a tick.
+func TestTheIdleTimeoutAtEveryMoment(t *testing.T) {
+	t.Parallel()
+	for late := time.Duration(0); late < time.Second; late += 17 * time.Millisecond {
+		t.Run(late.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := scripted(t, func(s bidi) error {
+					time.Sleep(late)
+					return stays(numbered(1)...)(s)
+				}, sends(nil, numbered(2)...))
+				var d diary
+				s := w.mustDial(positions(), stream.WithIdleTimeout(800*time.Millisecond),
+					stream.WithFirstMessageTimeout(time.Minute), stream.WithObserver(&d))
+				mustReceive(t, s, 1)
+				began := time.Now()
+				mustReceive(t, s, 2)
+				synctest.Wait()
+				requireLimit(t, 800*time.Millisecond, d.of("detached")[0].info.Time.Sub(began))
+			})
+		})
+	}
 }
 
 func TestFirstMessageTimeout(t *testing.T) {
@@ -46,9 +77,11 @@ func TestFirstMessageTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := scripted(t, stays(), lasts(time.Hour, nil, numbered(1)...))
 		began := time.Now()
-		s := w.mustDial(positions(), stream.WithFirstMessageTimeout(3*time.Second))
+		var d diary
+		s := w.mustDial(positions(), stream.WithFirstMessageTimeout(3*time.Second), stream.WithObserver(&d))
 		mustReceive(t, s, 1)
-		require.InDelta(t, 3*time.Second, time.Since(began), float64(100*time.Millisecond))
+		synctest.Wait()
+		requireLimit(t, 3*time.Second, d.of("detached")[0].info.Time.Sub(began))
 		_, err := s.Recv()
 		require.ErrorIs(t, err, io.EOF, "later messages have no limit")
 		require.Equal(t, uint64(2), s.Stats().Attempts)
@@ -147,7 +180,7 @@ func TestSendTimeoutWhereFlowControlIsStalled(t *testing.T) {
 		synctest.Wait()
 		lost := d.of("detached")
 		require.Len(t, lost, 1)
-		require.Equal(t, 3*time.Second, lost[0].info.Time.Sub(began), "the limit on the dot")
+		requireLimit(t, 3*time.Second, lost[0].info.Time.Sub(began))
 		require.Equal(t, codes.DeadlineExceeded, status.Code(lost[0].cause))
 	})
 }

@@ -113,14 +113,14 @@ func WithOpenTimeout(d time.Duration) ClientOption {
 }
 
 // WithFirstMessageTimeout limits the wait for the first message of an attempt, while Recv waits for it. Default, and
-// zero or less: WithIdleTimeout counts.
+// zero or less: WithIdleTimeout counts. It is found to be passed up to an eighth late (of the shorter of the two).
 func WithFirstMessageTimeout(d time.Duration) ClientOption {
 	return clientOption(func(o *clientOptions) { o.limits.firstMessage = d })
 }
 
 // WithIdleTimeout limits the wait for a message, of any kind, while Recv waits for it: an attempt on a dead connection
-// that looks alive is given up after that time. Servers with nothing to say need a heartbeat (invariant 22). Default,
-// and zero or less: no limit.
+// that looks alive is given up after that time, or up to an eighth of it (1 ms at the least) later. Servers with nothing
+// to say need a heartbeat (invariant 22). Default, and zero or less: no limit.
 //
 // The next attempt is opened on the same connection for as long as grpc takes that to be alive. Only keepalive
 // (grpc.WithKeepaliveParams, 10 s at the least) makes grpc find out.
@@ -129,7 +129,7 @@ func WithIdleTimeout(d time.Duration) ClientOption {
 }
 
 // WithSendTimeout limits the time that the transport takes to accept one message: flow control is stalled after it, and
-// the attempt is given up. Default, and zero or less: no limit.
+// the attempt is given up, or up to an eighth of that time (1 ms at the least) later. Default, and zero or less: no limit.
 func WithSendTimeout(d time.Duration) ClientOption {
 	return clientOption(func(o *clientOptions) { o.limits.send = d })
 }

@@ -6,7 +6,6 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
@@ -20,8 +19,6 @@ type outbox[Req, Res any] struct {
 	replay   bool // messages are kept
 	codec    encoding.CodecV2
 	explicit bool // the application numbers its messages
-	timed    bool // note when a Send begins
-	start    time.Time
 	events   *events
 
 	copies copies // of messages; safe for concurrent use
@@ -31,7 +28,8 @@ type outbox[Req, Res any] struct {
 
 	attempt *attempt[Req, Res] // takes messages; nil while there is none, or while it is being replayed to
 	busy    bool               // a Send, a CloseSend or a replayed message is on its way
-	since   time.Duration      // when it began, after start; kept where timed is set
+	ticks   uint64             // of the timer that watches the limit
+	since   uint64             // the tick that it began in
 	leaving bool               // the stream's context is done: do not wait for what is on its way
 	ended   error              // what Send returns from now on
 
@@ -75,15 +73,11 @@ func (o *outbox[Req, Res]) begin(m *Req, seq uint64) (ticket[Req, Res], error) {
 	if err := o.awaitTurn(seq); err != nil {
 		return ticket[Req, Res]{}, err
 	}
-	var began time.Duration // the wait for room and for an attempt does not count
-	if o.timed {
-		began = time.Since(o.start)
-	}
 	if !o.explicit {
 		seq = o.last + 1
 	}
 	t := ticket[Req, Res]{attempt: o.attempt, before: o.last}
-	o.busy, o.since = true, began
+	o.busy, o.since = true, o.ticks // the wait for room and for an attempt does not count
 	o.last = seq
 	o.sent++
 	if o.replay { // before it can be on the wire, so that no acknowledgement comes too early

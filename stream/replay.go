@@ -2,7 +2,6 @@ package stream
 
 import (
 	"fmt"
-	"time"
 
 	"google.golang.org/grpc/mem"
 )
@@ -86,10 +85,7 @@ func (o *outbox[Req, Res]) next(seq uint64) (k keptMessage, acked uint64, ok boo
 func (o *outbox[Req, Res]) resume(m *Req, seq uint64, data mem.BufferSlice) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.busy = true
-	if o.timed {
-		o.since = time.Since(o.start)
-	}
+	o.busy, o.since = true, o.ticks
 	o.inHand, o.number, o.resend = m, seq, data
 	o.turn.Add(1)
 	o.again.Store(data != nil)
@@ -156,7 +152,7 @@ func (o *outbox[Req, Res]) closeSend() {
 
 // halfClose calls CloseSend of a. The caller holds mu, which is let go for the call.
 func (o *outbox[Req, Res]) halfClose(a *attempt[Req, Res]) {
-	o.busy, o.since = true, time.Since(o.start)
+	o.busy, o.since = true, o.ticks
 	o.mu.Unlock()
 	_ = a.stream.CloseSend() // grpc: always nil; the status is Recv's to tell
 	o.mu.Lock()

@@ -109,16 +109,14 @@ func newClientStream[Req, Res any](
 	if len(o.observers) > 0 {
 		s.events = &events{name: o.name, observers: o.observers}
 	}
-	start := time.Now()
-	watched := o.limits.idle > 0 || o.limits.firstMessage > 0
 	s.inbox = &inbox[Req, Res]{
 		holds: o.holds, holdLimit: o.holdLimit, overflow: o.overflow, contiguous: o.contiguous, manual: o.manual,
-		timed: watched, clocked: watched, start: start, events: s.events,
+		start: time.Now(), events: s.events,
 	}
 	s.inbox.wake.L = &s.inbox.mu
 	s.outbox = &outbox[Req, Res]{
 		limits: o.replayLimits.withDefaults(), replay: o.replay, codec: codecOf(o.call),
-		explicit: callbacks.Sequence != nil, timed: o.limits.send > 0, start: start, events: s.events,
+		explicit: callbacks.Sequence != nil, events: s.events,
 	}
 	s.outbox.wake.L = &s.outbox.mu
 	if o.store != nil {
