@@ -117,9 +117,9 @@ func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing, s
 	if s.checkSafe(e, standing{position: at.position}, sent).final {
 		return e
 	}
-	s.inside.Add(1)
-	recovery, err := s.callbacks.Lost(s.ctx, at.position, e.cause)
-	s.inside.Add(-1)
+	var recovery Recovery
+	var err error
+	s.calling(func() { recovery, err = s.callbacks.Lost(s.ctx, at.position, e.cause) })
 	switch {
 	case err != nil:
 		e.cause = err

@@ -252,9 +252,14 @@ func (s *ClientStream[Req, Res]) findCause(a *attempt[Req, Res]) {
 
 // keep takes m in where the lifecycle goroutine has received it: Recv finds it later.
 func (s *ClientStream[Req, Res]) keep(a *attempt[Req, Res], m *Res) {
+	s.calling(func() { s.take(a, m, true) })
+}
+
+// calling calls f, which calls the application, in the lifecycle goroutine. Close does not wait for it.
+func (s *ClientStream[Req, Res]) calling(f func()) {
 	s.inside.Add(1)
-	defer s.inside.Add(-1)
-	s.take(a, m, true)
+	defer s.inside.Add(-1) // f may end the goroutine
+	f()
 }
 
 // maxDrained bounds what findCause keeps, in messages.

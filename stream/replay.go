@@ -38,9 +38,7 @@ func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k keptMessage, 
 	if s.callbacks.Replay != nil {
 		k.data.Free()
 		known = nil // the callback may have changed m
-		s.inside.Add(1)
-		m = s.callbacks.Replay(m, acked)
-		s.inside.Add(-1)
+		s.calling(func() { m = s.callbacks.Replay(m, acked) })
 		if m == nil {
 			s.outbox.discard(k.seq)
 			return true
