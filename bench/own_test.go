@@ -138,6 +138,8 @@ func (s *stub) Send(m *request) error {
 	return nil
 }
 
+func (s *stub) Context() context.Context { return context.Background() }
+
 func (s *stub) Recv() (*response, error) {
 	s.received++
 	setPosition(s.m, s.received)

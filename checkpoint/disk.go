@@ -29,13 +29,17 @@ func (d disk) do(call, path string, run func() error) error {
 // error, and not an empty store.
 func (d disk) makeDir(dir string) error {
 	err := d.do("mkdir", dir, func() error { return os.Mkdir(dir, 0o700) })
-	if errors.Is(err, fs.ErrExist) {
-		return nil // or it is not a directory: to open the lock file in it will tell
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+		return d.syncDir(filepath.Dir(dir))
+	case !errors.Is(err, fs.ErrExist): // or it is not a directory: to open the lock file in it will tell
 		return err
 	}
-	return d.syncDir(filepath.Dir(dir))
+	// Whoever made it may have been killed before its name was on the disk.
+	if err := d.syncDir(filepath.Dir(dir)); !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil // not a folder of ours
 }
 
 // openLock opens the lock file of dir and locks it. The error is errInUse where somebody else holds the lock.

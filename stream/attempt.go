@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
-// Bidi is what a generated bidi method returns, from any generation of protoc-gen-go-grpc.
+// Bidi is what a generated bidi method returns, from any generation of protoc-gen-go-grpc. All its methods but Header and
+// SendMsg are used: a fake needs them.
 type Bidi[Req, Res any] interface {
 	Send(*Req) error
 	Recv() (*Res, error)
@@ -32,10 +35,10 @@ type attempt[Req, Res any] struct {
 	// set when opened, then read only
 	stream Bidi[Req, Res]
 
-	lost    chan struct{}         // closed by fail, once
-	loss    atomic.Pointer[loss]  // written by fail, once
-	aborted atomic.Pointer[error] // written by Send: grpc has aborted the attempt for a message that is bad, with this error
-	suspect chan struct{}         // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
+	lost    chan struct{}        // closed by fail, once
+	loss    atomic.Pointer[loss] // written by fail, once
+	aborted atomic.Pointer[loss] // written by whoever sends: grpc has aborted the attempt for a message that is bad
+	suspect chan struct{}        // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
 
 	stopWatch func() // owned by the lifecycle goroutine
 }
@@ -53,7 +56,7 @@ func newAttempt[Req, Res any](ctx context.Context, epoch uint64, codec *capture)
 	ctx, cancel := context.WithCancel(ctx)
 	return &attempt[Req, Res]{
 		epoch: epoch, ctx: ctx, cancel: cancel, codec: codec,
-		lost: make(chan struct{}), suspect: make(chan struct{}, 1),
+		lost: make(chan struct{}), suspect: make(chan struct{}, 1), stopWatch: func() {},
 	}
 }
 
@@ -78,17 +81,49 @@ func (a *attempt[Req, Res]) suspected() {
 	}
 }
 
-// diedOf reports whether err, which Send returned, means that the attempt is dead, rather than that the message was
-// bad. It sees to it that somebody finds the cause.
-func (a *attempt[Req, Res]) diedOf(err error) bool {
-	if err == nil || (!errors.Is(err, io.EOF) && a.loss.Load() == nil && a.ctx.Err() == nil) {
-		return false
+// refuses reports whether err, which Send returned, means that the message was bad, rather than that the attempt is
+// dead. In the other case it sees to it that somebody finds the cause.
+//
+// grpc encodes and measures a message before it looks at the stream, and reports a dead one as io.EOF. An interceptor may
+// report a failure of its own, and what grpc said before that.
+func (a *attempt[Req, Res]) refuses(err error) bool {
+	dead := errors.Is(err, io.EOF)
+	if slices.Contains([]codes.Code{codes.Unavailable, codes.Canceled, codes.DeadlineExceeded}, rpcstatus.Of(err).Code()) {
+		dead = dead || a.loss.Load() != nil || a.ctx.Err() != nil || a.hasAborted()
 	}
-	a.suspected()
-	return true
+	if dead {
+		a.suspected()
+	}
+	return !dead
+}
+
+// hasAborted reports whether grpc has ended the stream on this side, as it does after each error of Send but io.EOF.
+func (a *attempt[Req, Res]) hasAborted() bool { return a.stream.Context().Err() != nil }
+
+// started takes over a stream that was opened. To ask for its context makes grpc leave retries to this package: its own,
+// after a GOAWAY say, would go on in the middle of a Send, and fail as if the message were bad.
+func (a *attempt[Req, Res]) started(stream Bidi[Req, Res]) {
+	_ = stream.Context()
+	a.stream = stream
 }
 
 func (a *attempt[Req, Res]) send(m *Req) error { return a.stream.Send(m) }
+
+// sizeOf returns the encoded size of m.
+func (a *attempt[Req, Res]) sizeOf(m *Res) int {
+	if m, ok := any(m).(proto.Message); ok {
+		return proto.Size(m)
+	}
+	if a.codec == nil {
+		return 0
+	}
+	data, err := a.codec.CodecV2.Marshal(m)
+	if err != nil {
+		return 0
+	}
+	defer data.Free()
+	return data.Len()
+}
 
 // recv receives into a message of its own, or into the one given.
 func (a *attempt[Req, Res]) recv(into *Res) (*Res, error) {
@@ -113,8 +148,8 @@ func (a *attempt[Req, Res]) endedBy() *loss {
 	if bad == nil || l.ours || l.endsWell() {
 		return l
 	}
-	if code := rpcstatus.Of(l.err).Code(); code == codes.Canceled || code == rpcstatus.Of(*bad).Code() {
-		return &loss{op: "send", err: *bad, ours: true}
+	if code := rpcstatus.Of(l.err).Code(); code == codes.Canceled || code == rpcstatus.Of(bad.err).Code() {
+		return bad
 	}
 	return l
 }

@@ -32,7 +32,7 @@ func TestEndOfAnAttemptThatGRPCHasAborted(t *testing.T) {
 			t.Parallel()
 			a := newAttempt[int, int](t.Context(), 1, nil)
 			if test.bad != nil {
-				a.aborted.Store(&test.bad)
+				a.aborted.Store(&loss{op: "send", err: test.bad, ours: true})
 			}
 			a.fail(&loss{op: "recv", err: test.told})
 			require.Equal(t, test.ours, a.endedBy().ours)

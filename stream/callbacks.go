@@ -39,8 +39,8 @@ type Callbacks[Req, Res any] struct {
 	// 7).
 	Acked func(m *Res) (seq uint64, ok bool)
 
-	// Sequence is the number of an outgoing message. It has to rise from message to message; one that does not is
-	// refused with ReasonMessage. The library does not transmit it. Nil: messages count 1, 2, 3 … as they are sent, on from
+	// Sequence is the number of an outgoing message. It is above zero and rises from message to message; one that does not
+	// is refused with ReasonMessage. The library does not transmit it. Nil: messages count 1, 2, 3 … as they are sent, on from
 	// a number that Acknowledge tells before the first of them.
 	Sequence func(m *Req) uint64
 
@@ -82,8 +82,7 @@ type Resumption[Req, Res any] struct {
 	anchored   bool
 	acked      uint64
 	ackedKnown bool
-	deliver    []delivery[Res]
-	sizes      map[*Res]int // encoded, of what Recv returned; kept where somebody wants to know
+	deliver    []*Res
 }
 
 // Position is where the stream stopped: the last position handed over, or the one the store had. It does not change
@@ -103,10 +102,10 @@ func (r *Resumption[Req, Res]) Cause() error { return r.cause }
 // there are many to send, Recv in between.
 func (r *Resumption[Req, Res]) Send(m *Req) error {
 	err := r.attempt.send(m)
-	if r.attempt.diedOf(err) {
-		return nil
+	if err == nil || r.attempt.refuses(err) {
+		return err
 	}
-	return err
+	return nil
 }
 
 // Recv receives a message from the attempt. The stream's other callbacks do not see it, unless it is given to Deliver.
@@ -116,24 +115,13 @@ func (r *Resumption[Req, Res]) Recv() (*Res, error) {
 		r.attempt.recvFailed(err)
 		return nil, err
 	}
-	if codec := r.attempt.codec; codec != nil {
-		if r.sizes == nil {
-			r.sizes = make(map[*Res]int)
-		}
-		r.sizes[m] = codec.received
-	}
 	return m, nil
 }
 
-// delivery is a message that Resume has met, and its encoded size.
-type delivery[Res any] struct {
-	m    *Res
-	size int
-}
-
 // Anchor tells where the stream begins, where the server said so. A stream without a position takes it as its own,
-// so that a break before the first message loses nothing (invariant 1). Where the stream has a position, an anchor
-// in another lineage, or past it, means that the position is lost.
+// so that a break before the first message loses nothing (invariant 1); the zero Position is the beginning, of a history
+// that is empty, say. Where the stream has a position, an anchor in another lineage, or past it, means that the position
+// is lost.
 func (r *Resumption[Req, Res]) Anchor(p checkpoint.Position) { r.anchor, r.anchored = p, true }
 
 // Acknowledge tells how far the server has got with the messages sent. Before the stream has sent any, it is where
@@ -145,6 +133,4 @@ func (r *Resumption[Req, Res]) Acknowledge(seq uint64) {
 
 // Deliver hands m, which Recv met, to the application: before all messages that follow, in the order of the calls,
 // and through Err, Acked, Checkpoint and Control like every other message.
-func (r *Resumption[Req, Res]) Deliver(m *Res) {
-	r.deliver = append(r.deliver, delivery[Res]{m: m, size: r.sizes[m]})
-}
+func (r *Resumption[Req, Res]) Deliver(m *Res) { r.deliver = append(r.deliver, m) }

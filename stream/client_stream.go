@@ -42,26 +42,58 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 		if err != nil {
 			return s.refusal(err)
 		}
-		err = t.attempt.send(m)
-		if err != nil && !errors.Is(err, io.EOF) {
-			bad := err
-			t.attempt.aborted.Store(&bad) // before the message is settled: lose looks after that
-		}
+		err = s.sendOn(t, m)
 		switch {
 		case err == nil:
-			return s.refusal(s.outbox.done(m, t))
-		case !t.attempt.diedOf(err):
-			s.outbox.forget(t)
-			t.attempt.fail(&loss{op: "send", err: err, ours: true}) // grpc has aborted it
+			return s.accept(m, t)
+		case t.attempt.refuses(err):
+			s.refuse(t, err)
 			return s.refusal(refused(err))
 		case s.options.replay && errors.Is(err, io.EOF):
 			s.outbox.abandon(t.attempt)
-			return s.refusal(s.outbox.done(m, t))
-		default: // the transport never had m: it goes on the next attempt, which tells whether m is to be sent at all
+			return s.accept(m, t)
+		default: // the transport never had m: it goes on the next attempt
 			s.outbox.abandon(t.attempt)
 			s.outbox.forget(t)
 		}
 	}
+}
+
+// sendOn sends m on the ticket's attempt.
+func (s *ClientStream[Req, Res]) sendOn(t ticket[Req, Res], m *Req) error {
+	returned := false
+	defer func() {
+		if !returned { // a codec or an interceptor panics, or ends the goroutine: nobody is sending any more
+			t.attempt.fail(&loss{op: "send", err: errGoroutineEnded, final: ReasonResume})
+			s.outbox.forget(t)
+		}
+	}()
+	err := t.attempt.send(m)
+	returned = true
+	return err
+}
+
+// accept ends a Send that the transport has taken, or will take on the next attempt.
+func (s *ClientStream[Req, Res]) accept(m *Req, t ticket[Req, Res]) error {
+	err := s.outbox.done(m, t)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("keeping a message that an interceptor has replaced: %w", err)
+	t.attempt.fail(&loss{op: "send", err: err, final: ReasonSendsInDoubt})
+	return s.refusal(&Error{Op: "send", Reason: ReasonSendsInDoubt, Cause: withoutEOF(err)})
+}
+
+// refuse ends a Send of a message that is bad.
+func (s *ClientStream[Req, Res]) refuse(t ticket[Req, Res], err error) {
+	if !t.attempt.hasAborted() { // an interceptor has refused it, maybe after it was sent
+		s.outbox.release(t)
+		return
+	}
+	l := &loss{op: "send", err: err, ours: true}
+	t.attempt.aborted.Store(l) // before the message is settled: lose looks after that
+	s.outbox.forget(t)
+	t.attempt.fail(l)
 }
 
 // refusal completes an error that is about one message.
@@ -83,9 +115,6 @@ func (s *ClientStream[Req, Res]) Recv() (*Res, error) { return s.receive(nil) }
 func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 	for {
 		m, a, err := s.inbox.begin()
-		if s.committer != nil {
-			s.committer.processed()
-		}
 		switch {
 		case err != nil:
 			if !isAbrupt(err) {
@@ -95,15 +124,31 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 		case m != nil:
 			return m, nil
 		}
-		if m, err = a.recv(into); err != nil {
-			a.recvFailed(err)
-			s.inbox.refuse(a, false)
-			continue
-		}
-		if s.take(a, m, false) {
+		if m, ok := s.receiveOn(a, into); ok {
 			return m, nil
 		}
+		into = nil // a codec that does not reset messages would leave something in it
 	}
+}
+
+// receiveOn receives one message from a. It reports false where it is not the application's, or there is none.
+func (s *ClientStream[Req, Res]) receiveOn(a *attempt[Req, Res], into *Res) (m *Res, ok bool) {
+	returned := false
+	defer func() {
+		if !returned { // a callback, a codec or an interceptor panics, or ends the goroutine: nobody is receiving any more
+			a.fail(&loss{op: "recv", err: errGoroutineEnded, final: ReasonResume})
+			s.inbox.refuse(a, false)
+		}
+	}()
+	m, err := a.recv(into)
+	if err == nil {
+		ok = s.take(a, m, false)
+	} else {
+		a.recvFailed(err)
+		s.inbox.refuse(a, false)
+	}
+	returned = true
+	return m, ok
 }
 
 // take accounts for m, which a has received. It reports whether m is the application's, now; with queue it is put where
@@ -132,7 +177,10 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 	if control := s.callbacks.Control; control != nil {
 		in.control = control(m)
 	}
-	if a.codec != nil {
+	switch {
+	case queue:
+		in.size = a.sizeOf(m)
+	case a.codec != nil:
 		in.size = a.codec.received
 	}
 	return s.inbox.arrived(a, &in, queue)
@@ -195,12 +243,15 @@ func (s *ClientStream[Req, Res]) CloseAndRecv() (*Res, error) {
 // that Recv returned last does not count as processed: call Commit before where it is.
 //
 // Close returns when the stream's goroutines have ended, unless one of them is in a callback, or in a function given as
-// an option: that may be the caller. A listener of a policy may not call it; it can cancel the stream's context.
+// an option, or in a call of grpc's: that may be the caller. A listener of a policy and a store may not call it; they can
+// cancel the stream's context.
 func (s *ClientStream[Req, Res]) Close() error {
-	s.cancel((&attemptError{op: "close", cause: ErrClosed}).endsWith(ReasonClosed))
+	closed := (&attemptError{op: "close", cause: ErrClosed}).endsWith(ReasonClosed)
+	s.cancel(closed)
 	if s.inside.Load() == 0 {
 		<-s.done
 	}
+	s.inbox.abandon(closed.ended(s.counts.attempts.Load()))
 	if err := s.flushed(); err != nil {
 		return s.commitError("close", err)
 	}
@@ -215,7 +266,7 @@ func (s *ClientStream[Req, Res]) Commit(ctx context.Context) error {
 		return s.refusal(&Error{Op: "commit", Reason: ReasonOptions, Cause: errors.New("the stream has no store: see WithStore")})
 	}
 	s.inbox.processAll()
-	if err := s.committer.write(ctx); err != nil {
+	if err := s.committer.writeWithin(ctx); err != nil {
 		return s.commitError("commit", err)
 	}
 	return nil
@@ -234,7 +285,7 @@ func (s *ClientStream[Req, Res]) commitError(op string, err error) error {
 	if errors.Is(err, checkpoint.ErrFenced) {
 		reason = ReasonFenced
 	}
-	return &Error{Op: op, Reason: reason, Attempts: s.counts.attempts.Load(), Cause: err}
+	return &Error{Op: op, Reason: reason, Attempts: s.counts.attempts.Load(), Cause: withoutEOF(err)}
 }
 
 // State returns where the stream stands.

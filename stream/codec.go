@@ -71,6 +71,9 @@ func codecOf(opts []grpc.CallOption) encoding.CodecV2 { //nolint:ireturn // code
 	if forced != nil {
 		return forced
 	}
+	if subtype == "" {
+		subtype = proto.Name
+	}
 	if c := encoding.GetCodecV2(subtype); c != nil {
 		return c
 	}
@@ -97,13 +100,13 @@ func (c codecV1) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.Codec.Unmarshal(data.Materialize(), v)
 }
 
-// namedCodec makes an encoding.Codec of grpc's oldest kind of codec.
+// namedCodec makes an encoding.Codec of grpc's oldest kind of codec, whose name does not show on the wire.
 type namedCodec struct {
 	grpc.Codec
 }
 
-// Name is what the codec calls itself.
-func (c namedCodec) Name() string { return c.String() }
+// Name is empty: grpc names only the newer kinds in the content type.
+func (namedCodec) Name() string { return "" }
 
 // copies makes copies of what is kept, in buffers about as large as what they hold, and uses each again when the last
 // reference to it is gone. It is a mem.BufferPool. The zero value is ready.

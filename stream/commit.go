@@ -35,7 +35,11 @@ type committer struct {
 
 // acquire makes the stream the owner of the key and returns the position to start from.
 func (c *committer) acquire(ctx context.Context) (checkpoint.Position, error) {
-	record, err := c.store.Acquire(ctx, c.key)
+	var record checkpoint.Record
+	err := c.within(ctx, func(ctx context.Context) (err error) {
+		record, err = c.store.Acquire(ctx, c.key)
+		return err
+	})
 	if err != nil {
 		return checkpoint.Position{}, err
 	}
@@ -64,7 +68,7 @@ func (c *committer) run(ctx context.Context) {
 	}
 }
 
-// processed counts one message.
+// processed counts one message. It does not wait.
 func (c *committer) processed() {
 	if c.pending.Add(1) < c.every {
 		return
@@ -81,10 +85,17 @@ func (c *committer) flush(ctx context.Context) error {
 }
 
 // writeWithin is write with the time limit.
-func (c *committer) writeWithin(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+func (c *committer) writeWithin(ctx context.Context) error { return c.within(ctx, c.write) }
+
+// within calls f with the time limit.
+func (c *committer) within(ctx context.Context, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	return c.write(ctx)
+	err := f(limited)
+	if limited.Err() != nil && ctx.Err() == nil && errors.Is(err, limited.Err()) { // it is not the application's deadline
+		return &limitError{what: "no answer from the store", limit: c.timeout}
+	}
+	return err
 }
 
 // write commits the newest processed position, where it is not committed yet. It returns when that is done.

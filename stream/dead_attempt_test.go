@@ -30,6 +30,8 @@ func (s brokenStream) Recv() (*response, error) {
 
 func (s brokenStream) Trailer() metadata.MD { return nil }
 
+func (s brokenStream) Context() context.Context { return context.Background() }
+
 // A Recv that has failed is not repeated on the dead attempt while the stream finds out: it would keep the lock that the
 // reconnect waits for.
 func TestRecvAsksDeadAttemptOnce(t *testing.T) {

@@ -166,6 +166,7 @@ type attemptError struct {
 	hint   rpcstatus.Hint
 	final  bool   // the stream is not to be resumed
 	reason Reason // why not; set where final is
+	well   bool   // the server said OK, or Resume that nothing remains
 }
 
 func (e *attemptError) Error() string { return e.op + ": " + e.cause.Error() }
@@ -177,11 +178,28 @@ func (e *attemptError) GRPCStatus() *status.Status { return rpcstatus.Of(e.cause
 
 // ended returns the error that the application gets for a final attemptError: io.EOF bare, everything else in an Error.
 func (e *attemptError) ended(attempts uint64) error {
-	if errors.Is(e.cause, io.EOF) && e.reason == ReasonServer {
+	if e.well {
 		return io.EOF
 	}
-	return &Error{Op: e.op, Reason: e.reason, Attempts: attempts, Cause: e.cause}
+	return &Error{Op: e.op, Reason: e.reason, Attempts: attempts, Cause: withoutEOF(e.cause)}
 }
+
+// withoutEOF returns err so that errors.Is does not find io.EOF in it: that would say that the stream has ended with OK.
+func withoutEOF(err error) error {
+	if err == nil || !errors.Is(err, io.EOF) {
+		return err
+	}
+	return notEOFError{err}
+}
+
+// notEOFError is an error that has to do with io.EOF, and is not the end of the stream.
+type notEOFError struct{ error }
+
+// Is denies io.EOF.
+func (e notEOFError) Is(target error) bool { return target != io.EOF && errors.Is(e.error, target) }
+
+// As looks further.
+func (e notEOFError) As(target any) bool { return errors.As(e.error, target) }
 
 // limitError is the end of an attempt by a time limit of this package.
 type limitError struct {

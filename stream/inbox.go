@@ -16,7 +16,8 @@ type inbox[Req, Res any] struct {
 	holdLimit  int
 	overflow   Overflow
 	contiguous bool
-	manual     bool // the application says when it has processed what it was handed
+	manual     bool   // the application says when it has processed what it was handed
+	counted    func() // a message was processed; called while mu is held
 	start      time.Time
 	events     *events
 
@@ -33,15 +34,17 @@ type inbox[Req, Res any] struct {
 	ended   error              // what Recv returns once ready is empty
 	abrupt  bool               // what Recv returns at once
 
-	ready queue[arrival[Res]] // arrived, in order, not handed over
-	held  queue[arrival[Res]] // waiting for a position
-	bytes int                 // encoded size of held
+	ready      queue[arrival[Res]] // arrived, in order, not handed over
+	readyBytes int                 // encoded size of ready, where it is known
+	held       queue[arrival[Res]] // waiting for a position
+	bytes      int                 // encoded size of held
 
 	// Positions. Each is at or past the next: resumePoint >= delivered >= processed.
 	resumePoint checkpoint.Position // of what has arrived for good: the next attempt starts here
 	delivered   checkpoint.Position // of what was handed to the application
 	processed   checkpoint.Position // of what the application has done with
 	handedOver  bool                // a message was handed over since processed was set
+	atStart     bool                // the server said that the stream begins where the history does
 
 	received    uint64        // messages, this package's and repeated ones included
 	deliveries  uint64        // messages handed to the application
@@ -87,6 +90,7 @@ func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
 	defer b.mu.Unlock()
 	if b.handedOver && !b.manual { // a message counts as processed when the next Recv begins
 		b.markProcessed()
+		b.counted()
 	}
 	for {
 		switch {
@@ -94,6 +98,8 @@ func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
 			return nil, nil, b.ended
 		case b.ready.len() > 0:
 			in := b.ready.popFront()
+			b.readyBytes -= in.size
+			b.changed() // claim may be waiting
 			if m := b.handOver(&in); m != nil {
 				return m, nil, nil
 			}
@@ -133,9 +139,26 @@ func (b *inbox[Req, Res]) arrived(a *attempt[Req, Res], in *arrival[Res], queue 
 	if !queue && b.ready.len() == 0 {
 		return b.handOver(in) != nil
 	}
-	b.ready.push(*in)
+	b.queue(*in)
 	b.changed()
 	return false
+}
+
+// queue puts in where Recv finds it.
+func (b *inbox[Req, Res]) queue(in arrival[Res]) {
+	b.readyBytes += in.size
+	b.ready.push(in)
+}
+
+// What may wait for Recv where the application does not receive, and attempts die.
+const (
+	maxReady      = 1 << 16 // messages
+	maxReadyBytes = 16 << 20
+)
+
+// isFull reports whether nothing more is to be received but by the application itself (invariant 8).
+func (b *inbox[Req, Res]) isFull() bool {
+	return b.ready.len() >= maxReady || b.readyBytes >= maxReadyBytes
 }
 
 // refuse ends a RecvMsg that failed, or, with received, one whose message is not taken in. Nothing more is taken from a:
@@ -171,7 +194,10 @@ func (b *inbox[Req, Res]) admit(in *arrival[Res]) *loss {
 		for b.held.len() > 0 {
 			b.release(b.held.popFront())
 		}
-		b.resumePoint, b.uncovered, b.gapAt = in.position, 0, gap{}
+		if in.position.Seq != b.resumePoint.Seq { // a bookmark where the stream stands says nothing of what follows
+			b.gapAt = gap{}
+		}
+		b.resumePoint, b.uncovered = in.position, 0
 	}
 	return nil
 }
@@ -187,7 +213,7 @@ func (b *inbox[Req, Res]) checkOrder(in *arrival[Res]) *loss {
 	case got.Seq == 0 || have.Seq == 0:
 		return nil
 	case got.Seq <= have.Seq:
-		b.repeated(in, got.Seq == have.Seq && b.uncovered == 0 && b.held.len() == 0)
+		b.repeated(in)
 		return nil
 	case b.contiguous && !in.control && got.Seq > have.Seq+1:
 		return b.missing(gap{have: have.Seq, got: got.Seq})
@@ -197,17 +223,26 @@ func (b *inbox[Req, Res]) checkOrder(in *arrival[Res]) *loss {
 }
 
 // repeated drops a message that has come before, and what was held with it. The position of a control message is
-// taken where it is current: it repeats the last number, nothing came after that, and its token may be new.
-func (b *inbox[Req, Res]) repeated(in *arrival[Res], current bool) {
-	if in.control {
-		in.m, in.hasPos = nil, current
+// taken where it is current: it repeats the last number, nothing came after that, and its token may be new. Where
+// something is held, one that repeats the last number may be a heartbeat in the middle of a unit: that is kept.
+func (b *inbox[Req, Res]) repeated(in *arrival[Res]) {
+	again := in.position.Seq == b.resumePoint.Seq
+	dropped := uint64(b.held.len())
+	switch {
+	case !in.control:
+		dropped++
+	case again:
+		in.hasPos = b.uncovered == 0 && dropped == 0
+		in.m = nil
+		return
+	case dropped == 0:
+		*in = arrival[Res]{}
 		return
 	}
-	dropped := uint64(b.held.len()) + 1
 	b.dropHeld()
 	b.duplicates += dropped
 	b.events.publish(event{kind: eventDuplicate, count: dropped, position: in.position})
-	*in = arrival[Res]{control: true}
+	*in = arrival[Res]{}
 }
 
 // missing ends the attempt at a gap; at the same gap for the second time, the stream.
@@ -241,7 +276,7 @@ func (b *inbox[Req, Res]) hold(in *arrival[Res]) *loss {
 	}
 	b.held.push(*in)
 	b.bytes += in.size
-	*in = arrival[Res]{control: true}
+	*in = arrival[Res]{}
 	return nil
 }
 
@@ -250,7 +285,7 @@ func (b *inbox[Req, Res]) release(in arrival[Res]) {
 	b.bytes -= in.size
 	b.accepted++
 	b.uncovered++
-	b.ready.push(in)
+	b.queue(in)
 }
 
 // wait waits for the next change. The caller holds mu, and looks again.

@@ -32,10 +32,10 @@ func (b *inbox[Req, Res]) startsFrom(p checkpoint.Position) {
 
 // moveTo makes p the position of the stream, once what has arrived before is handed over.
 func (b *inbox[Req, Res]) moveTo(p checkpoint.Position) {
-	b.resumePoint, b.uncovered, b.gapAt = p, 0, gap{}
+	b.resumePoint, b.uncovered, b.gapAt, b.atStart = p, 0, gap{}, false
 	in := arrival[Res]{position: p, hasPos: true}
 	if b.ready.len() > 0 {
-		b.ready.push(in)
+		b.queue(in)
 		return
 	}
 	b.handOver(&in)
@@ -47,13 +47,15 @@ func (b *inbox[Req, Res]) anchor(p checkpoint.Position) *loss {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	have := b.resumePoint
+	placed := have.Seq != 0 || have.Token != "" || b.atStart // in a history, and not only of one
 	switch {
-	case have.IsZero():
-		b.moveTo(p)
-		return nil
-	case p.Lineage != have.Lineage:
+	case !have.IsZero() && p.Lineage != have.Lineage:
 		return &loss{op: "resume", err: &lineageError{have: have.Lineage, got: p.Lineage}, final: ReasonPositionLost}
-	case have.Seq != 0 && p.Seq > have.Seq:
+	case !placed:
+		b.moveTo(p)
+		b.atStart = p.Seq == 0 && p.Token == ""
+		return nil
+	case (have.Seq != 0 || have.Token == "") && p.Seq > have.Seq:
 		return &loss{op: "resume", final: ReasonPositionLost, err: fmt.Errorf(
 			"%w: the stream begins at %d, past %d", ErrPositionLost, p.Seq, have.Seq)}
 	default:
@@ -90,7 +92,7 @@ func (b *inbox[Req, Res]) awaitAfter(a *attempt[Req, Res]) *attempt[Req, Res] {
 func (b *inbox[Req, Res]) claim(a *attempt[Req, Res]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.busy && b.attempt == a && !b.leaving { // the application has a message in hand, or will find out
+	for (b.busy || b.isFull()) && b.attempt == a && !b.leaving { // the application has a message in hand, or will find out
 		b.wait()
 	}
 	if b.busy || b.attempt != a || b.refused == a {
@@ -124,6 +126,21 @@ func (b *inbox[Req, Res]) leave() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.leaving = true
+	b.changed()
+}
+
+// abandon makes every Recv return at once. Where it has not come to the end of the stream it returns closed.
+func (b *inbox[Req, Res]) abandon(closed error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended == nil { // a callback has called Close: the lifecycle goroutine tells
+		return
+	}
+	if b.ready.len() > 0 {
+		b.ended = closed
+		b.ready, b.readyBytes = queue[arrival[Res]]{}, 0
+	}
+	b.abrupt = true
 	b.changed()
 }
 

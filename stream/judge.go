@@ -18,26 +18,22 @@ import (
 // judge says whether the stream may go on after l. at is where the receiving half stands, and sent the number of
 // messages that the application has sent; both are zero for an attempt that was never attached.
 func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attemptError {
-	if s.options.resumable != nil || s.options.lost != nil { // the application's: they may call Close
-		s.inside.Add(1)
-		defer s.inside.Add(-1)
-	}
 	s.trailer.Store(&l.trailer)
 	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
 	switch {
 	case s.ctx.Err() != nil:
 		return s.orContext(e)
 	case l.endsWell():
-		e.cause = io.EOF
+		e.cause, e.well = io.EOF, true
 		return e.endsWith(ReasonServer)
-	case l.final == ReasonPositionLost, l.final == ReasonUnknown && !l.ours && s.options.saysLost(l.err):
+	case l.final == ReasonPositionLost, l.final == ReasonUnknown && !l.ours && s.saysLost(l.err):
 		return s.recoverPosition(e, at, sent)
 	case l.final != ReasonUnknown:
 		return e.endsWith(l.final)
-	case !l.ours && !s.options.mayResume(e):
+	case !l.ours && !s.mayResume(e):
 		return s.refusedBy(e)
 	}
-	return s.checkSafe(e, at, sent)
+	return s.checkSafe(e, at, sent, false)
 }
 
 func (e *attemptError) endsWith(reason Reason) *attemptError {
@@ -46,24 +42,27 @@ func (e *attemptError) endsWith(reason Reason) *attemptError {
 }
 
 // mayResume is the table, or what replaces it.
-func (o *clientOptions) mayResume(e *attemptError) bool {
-	if o.resumable != nil {
-		return o.resumable(e.cause)
+func (s *ClientStream[Req, Res]) mayResume(e *attemptError) (may bool) {
+	if s.options.resumable == nil {
+		return resumable(e.cause, e.hint)
 	}
-	return resumable(e.cause, e.hint)
+	s.calling(func() { may = s.options.resumable(e.cause) })
+	return may
 }
 
-func (o *clientOptions) saysLost(err error) bool {
-	if o.lost == nil {
+// saysLost is the rule by which the position is gone, or what replaces it.
+func (s *ClientStream[Req, Res]) saysLost(err error) (lost bool) {
+	if s.options.lost == nil {
 		return saysPositionLost(err)
 	}
-	return o.lost(err)
+	s.calling(func() { lost = s.options.lost(err) })
+	return lost
 }
 
 // isLastWord reports whether an attempt that could not be opened is not to be tried again as it is (invariant 16).
 func (s *ClientStream[Req, Res]) isLastWord(l *loss) bool {
 	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
-	return l.final != ReasonUnknown || !l.ours && (s.options.saysLost(l.err) || !s.options.mayResume(e))
+	return l.final != ReasonUnknown || !l.ours && (s.saysLost(l.err) || !s.mayResume(e))
 }
 
 // refusedBy is the end of the stream by an error that is not to be resumed.
@@ -75,16 +74,14 @@ func (s *ClientStream[Req, Res]) refusedBy(e *attemptError) *attemptError {
 		return e.endsWith(ReasonContext)
 	}
 	if code == codes.Unknown && e.op == "resume" {
-		if errors.Is(e.cause, io.EOF) {
-			e.cause = io.ErrUnexpectedEOF // io.EOF would say that the stream has ended with OK
-		}
 		return e.endsWith(ReasonResume)
 	}
 	return e.endsWith(ReasonServer)
 }
 
-// checkSafe applies the safe defaults: nothing is silently restarted, lost or doubled.
-func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at standing, sent uint64) *attemptError {
+// checkSafe applies the safe defaults: nothing is silently restarted, lost or doubled. A position that is lost is no
+// poison.
+func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at standing, sent uint64, lost bool) *attemptError {
 	o := &s.options
 	switch {
 	case o.resumeOff:
@@ -93,17 +90,22 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at standing, sent ui
 		return e.endsWith(ReasonSendsInDoubt)
 	case at.accepted > 0 && s.callbacks.Checkpoint == nil && !o.restart:
 		return e.endsWith(ReasonNoCheckpoint)
-	case o.poisonLimit > 0 && s.health.fruitless >= o.poisonLimit:
+	case o.poisonLimit > 0 && s.health.fruitless >= o.poisonLimit && !lost:
 		return e.endsWith(ReasonPoison)
 	default:
 		return e
 	}
 }
 
-// died counts the attempts in a row that were lost where the stream stands now.
-func (h *health) died(at standing) {
-	if at.accepted != h.accepted || at.position != h.position {
-		h.accepted, h.position, h.fruitless = at.accepted, at.position, 0
+// died counts the attempts in a row that were lost where the stream stands now: at a position and so many messages past
+// it, or, without positions, at so many messages; and with so many acknowledged.
+func (s *ClientStream[Req, Res]) died(at standing, acked uint64) {
+	h, reached := &s.health, at.accepted
+	if s.callbacks.Checkpoint != nil {
+		reached = at.uncovered
+	}
+	if at.position != h.position || acked != h.acked || reached > h.reached {
+		h.position, h.acked, h.reached, h.fruitless = at.position, acked, reached, 0
 	}
 	h.fruitless++
 }
@@ -114,7 +116,7 @@ func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing, s
 	if s.callbacks.Lost == nil || s.options.resumeOff {
 		return e.endsWith(ReasonPositionLost)
 	}
-	if s.checkSafe(e, standing{position: at.position}, sent).final {
+	if s.checkSafe(e, standing{position: at.position}, sent, true).final {
 		return e
 	}
 	var recovery Recovery
@@ -128,6 +130,7 @@ func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing, s
 		return s.orContext(e.endsWith(ReasonPositionLost))
 	}
 	s.inbox.begins(recovery.from)
+	s.health.fruitless = 0
 	s.events.publish(event{kind: eventLost, position: recovery.from, cause: e.cause})
 	return e
 }
@@ -218,5 +221,5 @@ func (s *ClientStream[Req, Res]) fenced(err error) {
 func (s *ClientStream[Req, Res]) ackTooHigh(op string, seq uint64) *loss {
 	return &loss{op: op, final: ReasonProtocol, err: fmt.Errorf(
 		"message %d is acknowledged, and %d is the last one sent (of an earlier process's, tell Resumption.Acknowledge)",
-		seq, s.Stats().LastSeq)}
+		seq, s.outbox.lastSent())}
 }

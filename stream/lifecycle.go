@@ -21,8 +21,14 @@ var errGoroutineEnded = errors.New("a callback has ended the goroutine")
 // the stream.
 func (s *ClientStream[Req, Res]) run() {
 	end := (&attemptError{op: "open", cause: errGoroutineEnded}).endsWith(ReasonResume)
+	var commits sync.WaitGroup
 	defer func() { // in any case, or the application would wait for ever
+		if a := s.newest.Load(); a != nil {
+			a.cancel()
+			a.stopWatch()
+		}
 		s.end(end)
+		commits.Wait()
 		close(s.done)
 	}()
 	stopLeaving := context.AfterFunc(s.ctx, func() {
@@ -33,7 +39,7 @@ func (s *ClientStream[Req, Res]) run() {
 	admitted := false
 	err := s.life.WithContext(s.ctx).Run(func() error {
 		admitted = true
-		end = s.live()
+		end = s.live(&commits)
 		return nil
 	})
 	if !admitted { // a bulkhead or an adaptive limiter kept the stream out
@@ -41,17 +47,13 @@ func (s *ClientStream[Req, Res]) run() {
 	}
 }
 
-// live goes from outage to outage until the stream ends.
-func (s *ClientStream[Req, Res]) live() *attemptError {
+// live goes from outage to outage until the stream ends. Writes to the store count in commits.
+func (s *ClientStream[Req, Res]) live(commits *sync.WaitGroup) *attemptError {
 	if end := s.acquire(); end != nil {
 		return end
 	}
-	var commits sync.WaitGroup
-	defer commits.Wait()
 	if s.committer != nil {
-		ctx, cancel := context.WithCancel(s.ctx)
-		defer cancel()
-		commits.Go(func() { s.committer.run(ctx) }) // ends with ctx; the line above waits for it
+		commits.Go(func() { s.committer.run(s.ctx) }) // ends with the stream; run waits for it
 	}
 	var broken *attemptError
 	for {
@@ -168,7 +170,7 @@ func (s *ClientStream[Req, Res]) try(
 // wellEnded reports whether an end that came before an attempt was stable is no failure in the eyes of policies, a
 // breaker's say: the server said OK, or the application left a stream that worked.
 func (s *ClientStream[Req, Res]) wellEnded(end *attemptError) bool {
-	return errors.Is(end.cause, io.EOF) || s.ctx.Err() != nil && s.State() == Attached
+	return end.well || s.ctx.Err() != nil && s.State() == Attached
 }
 
 // overdue reports whether an outage that began then has lasted too long.
@@ -194,11 +196,8 @@ func (s *ClientStream[Req, Res]) learn(r *Resumption[Req, Res]) *loss {
 // attach lets messages flow on a.
 func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req, Res]) {
 	s.newest.Store(a)
-	for _, d := range r.deliver {
-		if a.codec != nil {
-			a.codec.received = d.size
-		}
-		s.keep(a, d.m)
+	for _, m := range r.deliver {
+		s.keep(a, m)
 		if s.inbox.hasRefused(a) { // what follows comes again
 			break
 		}
@@ -234,12 +233,10 @@ func (s *ClientStream[Req, Res]) attend(a *attempt[Req, Res], stable <-chan time
 // findCause receives from a dead attempt until that tells why it died, where the application is not receiving. What
 // comes on the way is kept for the application.
 func (s *ClientStream[Req, Res]) findCause(a *attempt[Req, Res]) {
-	// A dead attempt can hold no more than its flow-control window; more means that it is not dead.
-	for range maxDrained {
-		if !s.inbox.claim(a) {
-			return // the application is, and will find out
-		}
-		m, err := a.recv(nil)
+	for s.inbox.claim(a) { // or the application is, and will find out
+		var m *Res
+		var err error
+		s.calling(func() { m, err = a.recv(nil) })
 		if err != nil {
 			a.recvFailed(err)
 			s.inbox.refuse(a, false)
@@ -247,7 +244,6 @@ func (s *ClientStream[Req, Res]) findCause(a *attempt[Req, Res]) {
 		}
 		s.keep(a, m)
 	}
-	a.fail(&loss{op: "send", err: io.ErrNoProgress, ours: true})
 }
 
 // keep takes m in where the lifecycle goroutine has received it: Recv finds it later.
@@ -262,17 +258,16 @@ func (s *ClientStream[Req, Res]) calling(f func()) {
 	f()
 }
 
-// maxDrained bounds what findCause keeps, in messages.
-const maxDrained = 1 << 16
-
 // lose takes a away from both halves and says what became of it. Nothing is on its way on a when it returns, unless
 // the stream's context is done.
 func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 	a.cancel()
 	a.stopWatch()
 	at := s.inbox.detach(a.loss.Load().endsWell())
-	sent := s.outbox.detach()
-	s.health.died(at)
+	sent, acked := s.outbox.detach()
+	if a.aborted.Load() == nil { // else for a message that is bad
+		s.died(at, acked)
+	}
 	failure := s.judge(a.endedBy(), at, sent)
 	if failure.final {
 		return failure

@@ -153,13 +153,16 @@ func (s *ClientStream[Req, Res]) start(a *attempt[Req, Res], r *Resumption[Req, 
 	if a.codec != nil {
 		opts = append(opts, grpc.ForceCodecV2(a.codec))
 	}
-	s.inside.Add(1)
-	defer s.inside.Add(-1)
-	if a.stream, err = s.open(a.ctx, opts); err != nil {
-		return "open", err
-	}
-	if s.callbacks.Resume == nil {
-		return "", nil
-	}
-	return "resume", s.callbacks.Resume(a.ctx, r)
+	s.calling(func() {
+		op = "open"
+		var opened Bidi[Req, Res]
+		if opened, err = s.open(a.ctx, opts); err != nil {
+			return
+		}
+		a.started(opened)
+		if s.callbacks.Resume != nil {
+			op, err = "resume", s.callbacks.Resume(a.ctx, r)
+		}
+	})
+	return op, err
 }

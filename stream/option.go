@@ -46,6 +46,7 @@ type clientOptions struct {
 	commitInterval  time.Duration
 	commitTimeout   time.Duration
 	storeConfigured bool
+	nilStoreOption  bool
 }
 
 // policyChain is what the options for one scope of policies gave.
@@ -103,16 +104,21 @@ func (o *clientOptions) validate(has callbackSet) error {
 	refuse(o.holds && o.holdLimit <= 0, "HoldUntilCheckpoint needs a limit above zero, not %d", o.holdLimit)
 	refuse(o.overflow > OverflowDeliver, "unknown Overflow %d", o.overflow)
 	refuse(o.contiguous && !has.checkpoint, "WithContiguous needs Callbacks.Checkpoint")
-	refuse(o.storeConfigured && o.store == nil, "WithStore needs a store")
-	refuse(o.store != nil && !has.checkpoint, "WithStore needs Callbacks.Checkpoint: there would be nothing to commit")
-	refuse(o.manual && o.store == nil, "WithManualCommit needs WithStore")
+	o.validateStore(has, refuse)
 	refuse(o.replay && o.replayLimits.Messages < 0 && o.replayLimits.Bytes < 0, "ReplayLimits needs a limit")
-	refuse(o.replay && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")
+	refuse((o.replay || o.holds) && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")
 	for _, observer := range o.observers {
 		refuse(!observes(observer), "observer %T implements none of the observer interfaces", observer)
 	}
 	errs = append(errs, o.stream.validate("stream"), o.open.validate("open"))
 	return joined(errs)
+}
+
+func (o *clientOptions) validateStore(has callbackSet, refuse func(bad bool, format string, args ...any)) {
+	refuse(o.storeConfigured && o.store == nil, "WithStore needs a store")
+	refuse(o.nilStoreOption, "an option of WithStore is nil")
+	refuse(o.store != nil && !has.checkpoint, "WithStore needs Callbacks.Checkpoint: there would be nothing to commit")
+	refuse(o.manual && o.store == nil, "WithManualCommit needs WithStore")
 }
 
 // joined returns the errors that are not nil as one of one line, nil where there is none.

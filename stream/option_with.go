@@ -154,6 +154,10 @@ func WithStore(store checkpoint.Store, key string, opts ...StoreOption) ClientOp
 	return clientOption(func(o *clientOptions) {
 		o.store, o.key, o.storeConfigured = store, key, true
 		for _, opt := range opts {
+			if opt == nil {
+				o.nilStoreOption = true
+				continue
+			}
 			opt(o)
 		}
 	})
@@ -183,8 +187,8 @@ func CommitInterval(d time.Duration) StoreOption {
 	}
 }
 
-// CommitTimeout limits one write, the last one at the end of the stream included. One that takes longer has failed, and
-// is tried again. Default: 5 s. Zero or less: the default.
+// CommitTimeout limits acquiring the key, and each write: one by [ClientStream.Commit] and the last one at the end of the
+// stream, too. A write that takes longer has failed, and is tried again. Default: 5 s. Zero or less: the default.
 func CommitTimeout(d time.Duration) StoreOption {
 	return func(o *clientOptions) {
 		if d > 0 {

@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -77,7 +78,7 @@ func (o *outbox[Req, Res]) begin(m *Req, seq uint64) (ticket[Req, Res], error) {
 		seq = o.last + 1
 	}
 	t := ticket[Req, Res]{attempt: o.attempt, before: o.last}
-	o.busy, o.since = true, o.ticks // the wait for room and for an attempt does not count
+	o.busy, o.full, o.since = true, false, o.ticks // the wait for room and for an attempt does not count
 	o.last = seq
 	o.sent++
 	if o.replay { // before it can be on the wire, so that no acknowledgement comes too early
@@ -122,7 +123,8 @@ func (o *outbox[Req, Res]) announceFull() {
 	}
 }
 
-// done ends the sending of m, which the stream answers for from now on. It fails where m cannot be encoded.
+// done ends the sending of m, which the stream answers for from now on. It fails where m cannot be encoded, and so not be
+// kept.
 func (o *outbox[Req, Res]) done(m *Req, t ticket[Req, Res]) error {
 	o.mu.Lock()
 	missed := o.inHand != nil
@@ -135,15 +137,38 @@ func (o *outbox[Req, Res]) done(m *Req, t ticket[Req, Res]) error {
 	}
 	// The codec has not seen m: an interceptor sent another message in its place, or none.
 	data, err := o.codec.Marshal(m)
-	if err != nil {
-		o.forget(t)
-		return refused(err)
+	if err == nil {
+		o.keep(m, t.turn, data).Free()
 	}
-	o.keep(m, t.turn, data).Free()
 	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err != nil {
+		o.dropNewest(t)
+	}
 	o.settle()
+	return err
+}
+
+// release is forget for a message that an interceptor has refused. Where the codec has seen it, it may have been sent:
+// then its number is used.
+func (o *outbox[Req, Res]) release(t ticket[Req, Res]) {
+	o.mu.Lock()
+	maySent := o.replay && o.inHand == nil
+	if maySent {
+		o.dropNewest(t)
+		o.settle()
+	}
 	o.mu.Unlock()
-	return nil
+	if !maySent {
+		o.forget(t)
+	}
+}
+
+// dropNewest drops the message of t. The caller holds mu.
+func (o *outbox[Req, Res]) dropNewest(t ticket[Req, Res]) {
+	if o.kept.len() > 0 && o.kept.back().seq > t.before {
+		o.drop(o.kept.popBack())
+	}
 }
 
 // forget takes back the message of t, which the transport never had.
@@ -152,9 +177,7 @@ func (o *outbox[Req, Res]) forget(t ticket[Req, Res]) {
 	defer o.mu.Unlock()
 	o.sent--
 	o.last = t.before
-	if o.kept.len() > 0 && o.kept.back().seq > t.before {
-		o.drop(o.kept.popBack())
-	}
+	o.dropNewest(t)
 	o.settle()
 }
 
@@ -241,7 +264,6 @@ func (o *outbox[Req, Res]) acknowledge(seq uint64) bool {
 	for o.kept.len() > 0 && o.kept.front().seq <= seq {
 		o.drop(o.kept.popFront())
 	}
-	o.full = o.full && o.isFull()
 	o.wake.Broadcast()
 	return true
 }
@@ -249,6 +271,9 @@ func (o *outbox[Req, Res]) acknowledge(seq uint64) bool {
 // acknowledgeStart is acknowledge for what the server told in the handshake: before anything was sent, it is where the
 // count starts.
 func (o *outbox[Req, Res]) acknowledgeStart(seq uint64) bool {
+	if !o.explicit && seq == math.MaxUint64 {
+		return false // no number follows
+	}
 	o.mu.Lock()
 	if o.sent == 0 {
 		o.last = max(o.last, seq)
@@ -264,15 +289,15 @@ func (o *outbox[Req, Res]) drop(k keptMessage) {
 }
 
 // detach takes the attempt away and waits for what is on its way on it, unless the stream is leaving. It reports
-// how many messages the application has sent so far.
-func (o *outbox[Req, Res]) detach() (sent uint64) {
+// how many messages the application has sent so far, and up to which the server has them.
+func (o *outbox[Req, Res]) detach() (sent, acked uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.attempt = nil
 	for o.busy && !o.leaving {
 		o.wake.Wait()
 	}
-	return o.sent
+	return o.sent, o.acked
 }
 
 // leave makes detach stop waiting. The stream's context is done.

@@ -13,50 +13,76 @@ func (s *ClientStream[Req, Res]) replay(a *attempt[Req, Res]) {
 	if n := s.outbox.unacknowledged(); n > 0 {
 		s.events.publish(event{kind: eventReplaying, attempt: a.epoch, count: uint64(n)})
 	}
-	for seq := uint64(0); ; {
-		k, acked, ok := s.outbox.next(seq)
-		if !ok {
-			break
+	alive := true
+	s.calling(func() { // a codec, an interceptor, a callback
+		alive = s.sendAllAgain(a)
+		if alive {
+			s.outbox.attach(a)
 		}
-		seq = k.seq
-		if !s.sendAgain(a, k, acked) {
-			return
-		}
-	}
-	s.outbox.attach(a)
+	})
 }
 
-// sendAgain sends k on a; data in k is the caller's own reference. It reports whether a is still of use.
-func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k keptMessage, acked uint64) bool {
+// sendAllAgain sends what is kept on a. It reports whether a is still of use.
+func (s *ClientStream[Req, Res]) sendAllAgain(a *attempt[Req, Res]) bool {
+	var dropped []uint64
+	defer func() { s.outbox.discard(dropped) }()
+	for seq := uint64(0); a.ctx.Err() == nil; {
+		k, acked, ok := s.outbox.next(seq)
+		if !ok {
+			return true
+		}
+		seq = k.seq
+		sent, ok := s.sendAgain(a, k, acked)
+		if !ok {
+			return false
+		}
+		if !sent {
+			dropped = append(dropped, seq)
+		}
+	}
+	return false
+}
+
+// sendAgain sends k on a; data in k is the caller's own reference. It reports whether k was sent, and not dropped by the
+// Replay callback, and whether a is still of use.
+func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k keptMessage, acked uint64) (sent, ok bool) {
 	m := new(Req)
 	if err := s.outbox.codec.Unmarshal(k.data, m); err != nil {
 		k.data.Free()
 		a.fail(&loss{op: "replay", err: fmt.Errorf("decoding kept message %d: %w", k.seq, err), final: ReasonResume})
-		return false
+		return false, false
 	}
 	known := k.data
 	if s.callbacks.Replay != nil {
 		k.data.Free()
 		known = nil // the callback may have changed m
-		s.calling(func() { m = s.callbacks.Replay(m, acked) })
-		if m == nil {
-			s.outbox.discard(k.seq)
-			return true
+		if m = s.callbacks.Replay(m, acked); m == nil {
+			return false, true
 		}
 	}
 	s.outbox.resume(m, k.seq, known)
-	err := a.send(m)
-	s.outbox.resumed()
-	switch {
+	defer s.outbox.resumed()
+	switch err := a.send(m); {
 	case err == nil:
 		s.counts.replayed.Add(1)
-		return true
-	case a.diedOf(err):
-		return false
+		return true, true
+	case a.refuses(err):
+		s.refuseReplay(a, err)
+		return false, false
 	default:
-		a.fail(&loss{op: "replay", err: err, final: ReasonResume}) // it was sent before: what a callback has made of it is bad
-		return false
+		return false, false
 	}
+}
+
+// refuseReplay ends a, where a message was refused that had been sent before: a callback has made something bad of it, or
+// an interceptor does not let it pass now.
+func (s *ClientStream[Req, Res]) refuseReplay(a *attempt[Req, Res], err error) {
+	l := &loss{op: "replay", err: err}
+	if a.hasAborted() || s.isLastWord(l) {
+		l.final = ReasonResume
+		a.aborted.Store(l)
+	}
+	a.fail(l)
 }
 
 // unacknowledged returns the number of messages kept.
@@ -96,27 +122,25 @@ func (o *outbox[Req, Res]) resumed() {
 	o.settle()
 }
 
-// discard drops one kept message: the server has it, the Replay callback says.
-func (o *outbox[Req, Res]) discard(seq uint64) {
+// discard drops kept messages, in order: the server has them, the Replay callback says.
+func (o *outbox[Req, Res]) discard(dropped []uint64) {
+	if len(dropped) == 0 {
+		return
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.kept.len() > 0 && o.kept.front().seq == seq {
-		o.drop(o.kept.popFront())
-	} else {
-		o.dropFromWithin(seq)
-	}
-	o.full = o.full && o.isFull()
-	o.wake.Broadcast()
-}
-
-func (o *outbox[Req, Res]) dropFromWithin(seq uint64) {
-	for range o.kept.len() { // once around, without the one
-		if k := o.kept.popFront(); k.seq == seq {
+	for range o.kept.len() { // once around
+		k := o.kept.popFront()
+		for len(dropped) > 0 && dropped[0] < k.seq { // acknowledged since
+			dropped = dropped[1:]
+		}
+		if len(dropped) > 0 && dropped[0] == k.seq {
 			o.drop(k)
 		} else {
 			o.kept.push(k)
 		}
 	}
+	o.wake.Broadcast()
 }
 
 // attach lets the application send on a, after a half-close that was asked for earlier (invariant 15).

@@ -79,8 +79,9 @@ type ClientStream[Req, Res any] struct {
 
 // health is what the lifecycle goroutine remembers of earlier attempts.
 type health struct {
-	accepted  uint64              // messages that had arrived for the application when the last attempt was lost
-	position  checkpoint.Position // where the stream stood then
+	position  checkpoint.Position // where the stream stood when the last attempt was lost
+	reached   uint64              // the most messages past it, or in all, that an attempt has brought
+	acked     uint64              // how far the server had the messages sent
 	fruitless int                 // attempts in a row that were lost there
 	cause     error               // what the last attempt ended with
 }
@@ -111,7 +112,7 @@ func newClientStream[Req, Res any](
 	}
 	s.inbox = &inbox[Req, Res]{
 		holds: o.holds, holdLimit: o.holdLimit, overflow: o.overflow, contiguous: o.contiguous, manual: o.manual,
-		start: time.Now(), events: s.events,
+		counted: func() {}, start: time.Now(), events: s.events,
 	}
 	s.inbox.wake.L = &s.inbox.mu
 	s.outbox = &outbox[Req, Res]{
@@ -125,6 +126,7 @@ func newClientStream[Req, Res any](
 			source: s.inbox.committable, fenced: s.fenced, events: s.events,
 			due: make(chan struct{}, 1), slot: make(chan struct{}, 1),
 		}
+		s.inbox.counted = s.committer.processed
 	}
 	return s, nil
 }

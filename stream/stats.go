@@ -11,7 +11,7 @@ import (
 type Stats struct {
 	State    State
 	Attempts uint64 // attempts so far; the number of the newest
-	Outages  uint64 // attempts that were lost after they had been attached, and after which the stream went on
+	Outages  uint64 // attempts that were lost after they had been attached, and that might be resumed
 	Resumes  uint64 // attempts attached after the first
 
 	Sent        uint64 // messages accepted by Send
@@ -24,7 +24,7 @@ type Stats struct {
 	Received   uint64 // messages received, protocol messages and repeated ones included
 	Deliveries uint64 // messages handed to the application
 	Duplicates uint64 // messages dropped because they came again
-	Waiting    int    // messages that arrived and were not handed over yet
+	Waiting    int    // messages, and positions alone, that arrived and were not handed over yet
 	Held       int    // messages that wait for a position
 	HeldSize   int    // their encoded size in bytes
 
@@ -67,6 +67,13 @@ func (o *outbox[Req, Res]) stats(st *Stats) {
 	defer o.mu.Unlock()
 	st.Sent, st.LastSeq, st.Acked = o.sent, o.last, o.acked
 	st.Unacked, st.UnackedSize = o.kept.len(), o.bytes
+}
+
+// lastSent returns the highest sequence number sent.
+func (o *outbox[Req, Res]) lastSent() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.last
 }
 
 func (b *inbox[Req, Res]) stats(st *Stats) {

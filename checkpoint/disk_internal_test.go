@@ -1,0 +1,46 @@
+package checkpoint
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Invariant 24: what is committed stays. Whoever made the directory may have been stopped before its name was on the disk.
+func TestParentIsSyncedWhereTheDirectoryExists(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "store")
+	_, err := openFile(dir, disk{step: func(call, _ string) error {
+		if call == "syncdir" {
+			return errors.New("EIO")
+		}
+		return nil
+	}})
+	require.Error(t, err)
+	synced := false
+	f, err := openFile(dir, disk{step: func(call, path string) error {
+		synced = synced || call == "syncdir" && path == parent
+		return nil
+	}})
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	require.True(t, synced)
+}
+
+// The parent may be somebody else's.
+func TestParentThatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, err := openFile(dir, disk{step: func(call, _ string) error {
+		if call == "syncdir" {
+			return fs.ErrPermission
+		}
+		return nil
+	}})
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
