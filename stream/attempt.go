@@ -47,6 +47,7 @@ type attempt[Req, Res any] struct {
 type loss struct {
 	op      string
 	err     error // io.EOF: the server ended the stream
+	told    error // what policies have made of err, where they have
 	trailer metadata.MD
 	ours    bool   // this package ended the attempt, and the stream may be resumed
 	final   Reason // not ReasonUnknown: this package ended the attempt, and the stream with it

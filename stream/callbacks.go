@@ -15,7 +15,7 @@ import (
 type Callbacks[Req, Res any] struct {
 	// Resume starts an attempt where the stream stopped. It runs on every attempt, the first included, before any
 	// message of the application flows. An error ends the attempt and is classified like one of the server; an error
-	// that carries no status ends the stream with ReasonResume. [Complete] ends the stream with io.EOF, and
+	// that carries no status ends the stream with ReasonResume, unless Recv has failed: then that counts. [Complete] ends the stream with io.EOF, and
 	// [ErrPositionLost] asks Lost.
 	Resume func(ctx context.Context, r *Resumption[Req, Res]) error
 

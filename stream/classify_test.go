@@ -60,9 +60,6 @@ func TestEveryCodeInEveryPhase(t *testing.T) {
 					if code == codes.OutOfRange {
 						reason = stream.ReasonPositionLost
 					}
-					if code == codes.Unknown && name == "Resume" {
-						reason = stream.ReasonResume // the callback's own
-					}
 					wantEnd(t, err, reason, code, "not resumed")
 					require.Equal(t, upTo(1), got)
 				})

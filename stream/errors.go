@@ -201,6 +201,17 @@ func (e notEOFError) Is(target error) bool { return target != io.EOF && errors.I
 // As looks further.
 func (e notEOFError) As(target any) bool { return errors.As(e.error, target) }
 
+// cutError is the end of an attempt that a policy, or WithMaxOutage, has cut short. It is not the application's cancel,
+// and does not look like it (invariant 30).
+type cutError struct{ by string }
+
+func cutBy(cause error) error { return &cutError{by: cause.Error()} }
+
+func (e *cutError) Error() string { return "cut short: " + e.by }
+
+// GRPCStatus is UNAVAILABLE.
+func (e *cutError) GRPCStatus() *status.Status { return status.New(codes.Unavailable, e.Error()) }
+
 // limitError is the end of an attempt by a time limit of this package.
 type limitError struct {
 	what  string

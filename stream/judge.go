@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
@@ -20,6 +21,12 @@ import (
 func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attemptError {
 	s.trailer.Store(&l.trailer)
 	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
+	if l.told != nil {
+		e.cause = l.told
+	}
+	if e.hint.Delay > 0 {
+		s.notBefore.Store(time.Now().Add(e.hint.Delay).UnixNano())
+	}
 	switch {
 	case s.ctx.Err() != nil:
 		return s.orContext(e)
@@ -30,7 +37,7 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attem
 		return s.recoverPosition(e, at, sent)
 	case l.final != ReasonUnknown:
 		return e.endsWith(l.final)
-	case !l.ours && !s.mayResume(e):
+	case !l.ours && !s.mayResume(l.err, e.hint):
 		return s.refusedBy(e)
 	}
 	return s.checkSafe(e, at, sent, false)
@@ -42,11 +49,11 @@ func (e *attemptError) endsWith(reason Reason) *attemptError {
 }
 
 // mayResume is the table, or what replaces it.
-func (s *ClientStream[Req, Res]) mayResume(e *attemptError) (may bool) {
+func (s *ClientStream[Req, Res]) mayResume(err error, hint rpcstatus.Hint) (may bool) {
 	if s.options.resumable == nil {
-		return resumable(e.cause, e.hint)
+		return resumable(err, hint)
 	}
-	s.calling(func() { may = s.options.resumable(e.cause) })
+	s.calling(func() { may = s.options.resumable(err) })
 	return may
 }
 
@@ -61,8 +68,7 @@ func (s *ClientStream[Req, Res]) saysLost(err error) (lost bool) {
 
 // isLastWord reports whether an attempt that could not be opened is not to be tried again as it is (invariant 16).
 func (s *ClientStream[Req, Res]) isLastWord(l *loss) bool {
-	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
-	return l.final != ReasonUnknown || !l.ours && (s.saysLost(l.err) || !s.mayResume(e))
+	return l.final != ReasonUnknown || !l.ours && (s.saysLost(l.err) || !s.mayResume(l.err, l.hint()))
 }
 
 // refusedBy is the end of the stream by an error that is not to be resumed.
@@ -73,7 +79,7 @@ func (s *ClientStream[Req, Res]) refusedBy(e *attemptError) *attemptError {
 		e.cause = fmt.Errorf("%w: %w", context.DeadlineExceeded, e.cause)
 		return e.endsWith(ReasonContext)
 	}
-	if code == codes.Unknown && e.op == "resume" {
+	if e.op == "resume" && !carriesStatus(e.cause) {
 		return e.endsWith(ReasonResume)
 	}
 	return e.endsWith(ReasonServer)
@@ -140,13 +146,35 @@ func (s *ClientStream[Req, Res]) judgeOpen(err error, from checkpoint.Position) 
 	at := standing{position: from}
 	if failure, ok := errors.AsType[*openError](err); ok {
 		l := *failure.loss
-		if _, bare := err.(*openError); !bare { //nolint:errorlint // a policy that wraps it has its own say
-			l.err = err
+		if _, bare := err.(*openError); !bare { //nolint:errorlint // it is asked whether a policy has wrapped it
+			l.told = err
+		}
+		if s.health.cause == nil || !isCut(l.err) {
+			s.health.cause = l.err
 		}
 		return s.judge(&l, at, 0)
 	}
-	ours := rpcstatus.IsDenial(err) || isTimeout(err) || errors.Is(err, context.Canceled)
-	return s.judge(&loss{op: "open", err: err, ours: ours}, at, 0)
+	l := &loss{op: "open", err: err, ours: rpcstatus.IsDenial(err) || isTimeout(err)}
+	switch {
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded): // of the execution
+		l.err, l.ours = cutBy(err), true
+	case isTimeout(err):
+		s.health.cause = err
+	case !l.ours && !carriesStatus(err):
+		l.final = ReasonPolicy
+	}
+	return s.judge(l, at, 0)
+}
+
+// carriesStatus reports whether err tells of a status, the server's or the transport's.
+func carriesStatus(err error) bool {
+	_, told := status.FromError(err)
+	return told
+}
+
+func isCut(err error) bool {
+	_, cut := errors.AsType[*cutError](err)
+	return cut
 }
 
 // gaveUp is the end of the stream where the policies of an outage did not get it over that.
@@ -164,7 +192,7 @@ func (s *ClientStream[Req, Res]) gaveUp(ctx context.Context, err error) *attempt
 	case ok:
 		return (&attemptError{op: failure.op, cause: err}).endsWith(ReasonPolicy)
 	default:
-		return (&attemptError{op: "open", cause: err}).endsWith(ReasonPolicy)
+		return (&attemptError{op: "open", cause: s.options.stream.withRetryInfo(err)}).endsWith(ReasonPolicy)
 	}
 }
 
@@ -186,7 +214,10 @@ func (s *ClientStream[Req, Res]) outageTooLong() *attemptError {
 }
 
 // denied is the end of a stream that a policy held for its life did not let in.
-func (s *ClientStream[Req, Res]) denied(err error) *attemptError {
+func (s *ClientStream[Req, Res]) denied(ctx context.Context, err error) *attemptError {
+	if errors.Is(context.Cause(ctx), errMaxOutage) {
+		return s.outageTooLong()
+	}
 	return s.orContext((&attemptError{op: "open", cause: err}).endsWith(ReasonPolicy))
 }
 

@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -36,15 +35,35 @@ func (s *ClientStream[Req, Res]) run() {
 		s.outbox.leave()
 	})
 	defer stopLeaving()
+	live := func() { end = s.live(&commits) }
+	if s.life == nil {
+		live()
+	} else if denied := s.admit(live); denied != nil {
+		end = denied
+	}
+}
+
+// admit calls live while it holds the permits of bulkheads and adaptive limiters. It returns the end of the stream where
+// they kept it out.
+func (s *ClientStream[Req, Res]) admit(live func()) *attemptError {
+	ctx, release := context.WithCancelCause(s.ctx)
+	defer release(nil)
+	stopWaiting := func() bool { return true }
+	if limit := s.options.limits.maxOutage; limit > 0 {
+		stopWaiting = time.AfterFunc(limit, func() { release(errMaxOutage) }).Stop
+	}
 	admitted := false
-	err := s.life.WithContext(s.ctx).Run(func() error {
+	err := s.life.WithContext(ctx).Run(func() error {
 		admitted = true
-		end = s.live(&commits)
+		stopWaiting()
+		contained(live) // or one that ends the goroutine keeps the permits
+		release(nil)    // an adaptive limiter is not to take the life of a stream for a response time
 		return nil
 	})
-	if !admitted { // a bulkhead or an adaptive limiter kept the stream out
-		end = s.denied(err)
+	if admitted {
+		return nil
 	}
+	return s.denied(ctx, err)
 }
 
 // live goes from outage to outage until the stream ends. Writes to the store count in commits.
@@ -85,7 +104,10 @@ func (s *ClientStream[Req, Res]) acquire() *attemptError {
 func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res], *attemptError) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
-	ctx = withSchedule(ctx, func(d time.Duration) { s.events.publish(event{kind: eventReconnectScheduled, delay: d}) })
+	ctx = withSchedule(ctx, &schedule{
+		tell:  func(d time.Duration) { s.events.publish(event{kind: eventReconnectScheduled, delay: d}) },
+		floor: func() time.Duration { return time.Until(time.Unix(0, s.notBefore.Load())) },
+	})
 	began := time.Now()
 	if limit := s.options.limits.maxOutage; limit > 0 {
 		timer := time.AfterFunc(limit, func() {
@@ -147,11 +169,12 @@ func (s *ClientStream[Req, Res]) try(
 	a := o.attempt
 	if l := s.learn(o.resumption); l != nil {
 		a.fail(l)
+		s.health.cause = l.err
 		return nil, s.detached(s.judge(l, standing{position: o.resumption.position}, 0))
 	}
 	s.attach(a, o.resumption)
 	stop := context.AfterFunc(exec.Context(), func() {
-		a.fail(&loss{op: "recv", err: fmt.Errorf("cancelled by a policy: %w", context.Canceled), ours: true})
+		a.fail(&loss{op: "recv", err: cutBy(context.Cause(exec.Context())), ours: true})
 	})
 	defer stop()
 	s.replay(a)
@@ -168,9 +191,11 @@ func (s *ClientStream[Req, Res]) try(
 }
 
 // wellEnded reports whether an end that came before an attempt was stable is no failure in the eyes of policies, a
-// breaker's say: the server said OK, or the application left a stream that worked.
+// breaker's say: the server said OK, or the application left. Where its deadline has passed while the stream was opening,
+// that may be the server's doing.
 func (s *ClientStream[Req, Res]) wellEnded(end *attemptError) bool {
-	return end.well || s.ctx.Err() != nil && s.State() == Attached
+	left := s.ctx.Err() != nil && (s.State() == Attached || errors.Is(s.ctx.Err(), context.Canceled))
+	return end.well || left
 }
 
 // overdue reports whether an outage that began then has lasted too long.
@@ -269,6 +294,7 @@ func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 		s.died(at, acked)
 	}
 	failure := s.judge(a.endedBy(), at, sent)
+	s.health.cause = failure.cause
 	if failure.final {
 		return failure
 	}
@@ -284,8 +310,7 @@ func (s *ClientStream[Req, Res]) detached(failure *attemptError) *attemptError {
 	if failure.final {
 		return failure
 	}
-	s.health.cause = failure.cause
-	s.lastErr.Store(failure)
+	s.lastErr.Store(&attemptError{cause: s.health.cause})
 	s.enter(Detached)
 	s.events.publish(event{kind: eventDetached, cause: failure.cause})
 	return failure

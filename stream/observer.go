@@ -166,10 +166,16 @@ func (ev *events) publish(e event) {
 
 // deliver calls the observers until no event waits.
 func (ev *events) deliver() {
+	finished := false
+	defer func() {
+		if !finished { // an observer has ended the goroutine
+			go ev.deliver() // as publish has it
+		}
+	}()
 	for {
 		ev.mu.Lock()
 		if ev.waiting.len() == 0 {
-			ev.delivering = false
+			ev.delivering, finished = false, true
 			ev.mu.Unlock()
 			return
 		}

@@ -3,10 +3,8 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -24,35 +22,6 @@ type opened[Req, Res any] struct {
 	resumption *Resumption[Req, Res]
 }
 
-// race is the opens of one execution of the open policies: one, several tries, or hedges at the same time.
-type race[Req, Res any] struct {
-	mu      sync.Mutex // guards the fields below
-	over    bool
-	entered []*opened[Req, Res]
-}
-
-// enter takes in an open that has succeeded. It reports false where the race is over: nobody will take it.
-func (r *race[Req, Res]) enter(o *opened[Req, Res]) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.over {
-		r.entered = append(r.entered, o)
-	}
-	return !r.over
-}
-
-// end ends the race; every open but the winner is closed (invariant 23).
-func (r *race[Req, Res]) end(winner *opened[Req, Res]) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.over = true
-	for _, o := range r.entered {
-		if o != winner {
-			o.attempt.cancel()
-		}
-	}
-}
-
 // openError is an attempt that could not be opened, as open policies see it.
 type openError struct {
 	loss  *loss
@@ -68,38 +37,76 @@ func (e *openError) GRPCStatus() *status.Status { return rpcstatus.Of(e.loss.err
 
 // openAttempt opens the next attempt, under the open policies.
 func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, Res], *attemptError) {
-	var r race[Req, Res]
-	from, cause := s.inbox.position(), s.health.cause
+	r := race[Req, Res]{cause: s.health.cause, changed: make(chan struct{})}
+	from := s.inbox.position()
 	//nolint:contextcheck // the execution has ctx
 	result, err := s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
-		o, failure := s.openOnce(exec.Context(), from, cause)
-		if failure != nil && failure.endsWell() {
-			return failure, nil // no failure in the eyes of policies: none tries again
-		}
-		if failure != nil {
-			return nil, &openError{loss: failure, final: s.isLastWord(failure)}
-		}
+		return s.enterRace(exec.Context(), &r, from)
+	})
+	winner, won := result.(*opened[Req, Res])
+	if !won || err != nil {
+		winner = nil
+	}
+	s.health.cause = r.end(winner)
+	if winner != nil {
+		return winner, nil
+	}
+	if err != nil {
+		return nil, s.judgeOpen(err, from)
+	}
+	switch verdict := result.(type) {
+	case *loss:
+		return nil, s.judge(verdict, standing{position: from}, 0)
+	case *openError:
+		return nil, s.judgeOpen(verdict, from)
+	default:
+		return nil, &attemptError{op: "open", cause: errNotAStream, final: true, reason: ReasonPolicy}
+	}
+}
+
+// enterRace is one try of the open policies. It returns an opened attempt, or what policies are not to try again: a loss
+// where the stream is complete, and an openError that is final, where they cannot be told.
+func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res], from checkpoint.Position) (any, error) {
+	cause := r.begin()
+	failure := &loss{op: "open", err: errGoroutineEnded, final: ReasonResume} // unless openOnce returns
+	var o *opened[Req, Res]
+	open := func() { o, failure = s.openOnce(ctx, from, cause) }
+	if s.options.open.given {
+		contained(open) // a hedge waits for a result, whatever a callback does
+	} else {
+		open()
+	}
+	if failure == nil {
 		if !r.enter(o) {
 			o.attempt.cancel()
 		}
 		return o, nil
-	})
-	winner, ok := result.(*opened[Req, Res])
-	if !ok || err != nil {
-		winner = nil
 	}
-	r.end(winner)
-	complete, done := result.(*loss)
-	switch {
-	case winner != nil:
-		return winner, nil
-	case done && err == nil:
-		return nil, s.judge(complete, standing{position: from}, 0)
-	case err == nil:
-		return nil, &attemptError{op: "open", cause: errNotAStream, final: true, reason: ReasonPolicy}
-	default:
-		return nil, s.judgeOpen(err, from)
+	if cause = failure.err; ctx.Err() != nil {
+		cause = nil // it was cut short
 	}
+	r.fail(cause)
+	if failure.endsWell() {
+		return failure, nil // no failure in the eyes of policies: none tries again
+	}
+	if other := r.await(ctx); other != nil {
+		return other, nil
+	}
+	failed := &openError{loss: failure, final: s.isLastWord(failure)}
+	if failed.final && s.options.open.executor != nil {
+		return failed, nil
+	}
+	return nil, failed
+}
+
+// contained calls f in a goroutine of its own, and waits for it: one that f ends is not the caller's.
+func contained(f func()) {
+	done := make(chan struct{})
+	go func() { // ends with f
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // errNotAStream is the cause where a fallback, say, answers for a stream.
@@ -110,15 +117,19 @@ var errNotAStream = errors.New("a policy supplied a result that is not a stream"
 func (s *ClientStream[Req, Res]) openOnce(
 	ctx context.Context, from checkpoint.Position, cause error,
 ) (*opened[Req, Res], *loss) {
+	returned := false
 	var codec *capture
 	if s.options.replay || s.options.holds {
 		codec = &capture{CodecV2: s.outbox.codec, outbox: s.outbox}
 	}
 	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), codec) //nolint:contextcheck // see above
 	s.events.publish(event{kind: eventOpened, attempt: a.epoch})
-	stop := context.AfterFunc(ctx, func() {
-		a.fail(&loss{op: "open", err: fmt.Errorf("opening was cancelled: %w", context.Cause(ctx)), ours: true})
-	})
+	defer func() {
+		if !returned { // Resume has ended the goroutine
+			a.cancel()
+		}
+	}()
+	stop := context.AfterFunc(ctx, func() { a.fail(&loss{op: "open", err: cutBy(context.Cause(ctx)), ours: true}) })
 	defer stop()
 	if limit := s.options.limits.open; limit > 0 {
 		timer := time.AfterFunc(limit, func() {
@@ -128,6 +139,7 @@ func (s *ClientStream[Req, Res]) openOnce(
 	}
 	r := &Resumption[Req, Res]{attempt: a, position: from, cause: cause}
 	op, err := s.start(a, r)
+	returned = true
 	l := a.loss.Load()
 	if err == nil && (l == nil || !l.ours) {
 		return &opened[Req, Res]{attempt: a, resumption: r}, nil

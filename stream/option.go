@@ -3,6 +3,7 @@ package stream
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -110,6 +111,7 @@ func (o *clientOptions) validate(has callbackSet) error {
 	for _, observer := range o.observers {
 		refuse(!observes(observer), "observer %T implements none of the observer interfaces", observer)
 	}
+	refuse(o.open.hedges() && slices.ContainsFunc(o.call, hasTarget), "a hedge would have two opens write the target of a call option")
 	errs = append(errs, o.stream.validate("stream"), o.open.validate("open"))
 	return joined(errs)
 }
@@ -119,6 +121,16 @@ func (o *clientOptions) validateStore(has callbackSet, refuse func(bad bool, for
 	refuse(o.nilStoreOption, "an option of WithStore is nil")
 	refuse(o.store != nil && !has.checkpoint, "WithStore needs Callbacks.Checkpoint: there would be nothing to commit")
 	refuse(o.manual && o.store == nil, "WithManualCommit needs WithStore")
+}
+
+// hasTarget reports whether a call option is written to when the call is over.
+func hasTarget(opt grpc.CallOption) bool {
+	switch opt.(type) {
+	case grpc.HeaderCallOption, grpc.TrailerCallOption, grpc.PeerCallOption:
+		return true
+	default:
+		return false
+	}
 }
 
 // joined returns the errors that are not nil as one of one line, nil where there is none.

@@ -42,14 +42,15 @@ func WithStableFor(d time.Duration) ClientOption {
 }
 
 // WithResumable replaces the table of what may be resumed. f is asked about errors of the server and the transport,
-// when opening, in Resume and in mid-stream alike; it is not asked about io.EOF, the application's own context and the
-// time limits of this package. The safe defaults hold all the same.
+// when opening, in Resume and in mid-stream alike, twice about some; it is not asked about io.EOF, the application's own
+// context and the time limits of this package. Where opens are hedged, two goroutines may ask at once. The safe defaults
+// hold all the same.
 func WithResumable(f func(error) bool) ClientOption {
 	return clientOption(func(o *clientOptions) { o.resumable = f })
 }
 
 // WithPositionLost replaces the rule by which an error says that the server no longer has the position. Default:
-// errors that match [ErrPositionLost], and the status OUT_OF_RANGE.
+// errors that match [ErrPositionLost], and the status OUT_OF_RANGE. f is asked as WithResumable's is.
 func WithPositionLost(f func(error) bool) ClientOption {
 	return clientOption(func(o *clientOptions) { o.lost = f })
 }

@@ -3,12 +3,17 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/common"
 	"github.com/failsafe-go/failsafe-go/timeout"
+	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/internal/policykind"
+	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
 // WithStreamPolicies sets the policies for outages, the outermost first, as failsafe.With has it. One execution is one
@@ -37,7 +42,11 @@ func WithStreamExecutor(executor failsafe.Executor[any]) ClientOption {
 
 // WithOpenPolicies sets the policies for the opening of an attempt, Resume included, the outermost first: a timeout, a
 // rate limiter, a hedge (two opens race, and the one that loses is closed; their Resume callbacks run at the same
-// time). Each try is an attempt with a number of its own. Default: none. A cache is refused.
+// time). Each try is an attempt with a number of its own. An open that fails waits for one that is still at work: what a
+// hedge makes faster is not made less likely. Default: none. A cache is refused; so is a hedge together with call options
+// that have a target (grpc.Header, grpc.Trailer, grpc.Peer), which two opens would write at once.
+//
+// failsafe-go's hedge does not look at contexts while it waits for its delay: Recv and Close wait for it, too.
 //
 // Unlike in WithStreamPolicies, a timeout here limits only the opening.
 func WithOpenPolicies(policies ...failsafe.Policy[any]) ClientOption {
@@ -68,6 +77,11 @@ func (c policyChain) validate(scope string) error {
 	return joined(errs)
 }
 
+// hedges reports whether a hedge is among the policies.
+func (c policyChain) hedges() bool {
+	return slices.ContainsFunc(c.policies, func(p failsafe.Policy[any]) bool { return policykind.Of(p) == policykind.Hedge })
+}
+
 // openExecutor returns the executor for the opening of one attempt.
 func (o *clientOptions) openExecutor() failsafe.Executor[any] {
 	if o.open.executor != nil {
@@ -83,28 +97,58 @@ func (o *clientOptions) openExecutor() failsafe.Executor[any] {
 	return failsafe.With(policies...)
 }
 
-// streamExecutors returns the executor for the life of the stream and the one for an outage.
+// streamExecutors returns the executor for the life of the stream, nil where there is none, and the one for an outage.
 func (o *clientOptions) streamExecutors() (life, outage failsafe.Executor[any]) {
 	if o.stream.executor != nil {
-		return failsafe.With[any](), o.stream.executor
+		return nil, o.stream.executor
 	}
 	var forLife, forOutage []failsafe.Policy[any]
 	for _, p := range o.stream.policies {
-		switch policykind.Of(p) {
-		case policykind.Bulkhead, policykind.AdaptiveLimiter:
+		kind := policykind.Of(p)
+		if kind == policykind.Bulkhead || kind == policykind.AdaptiveLimiter {
 			forLife = append(forLife, p)
-		case policykind.Retry:
-			forOutage = append(forOutage, lastWord{p})
-		case policykind.Cache, policykind.CircuitBreaker, policykind.Hedge, policykind.Other:
-			forOutage = append(forOutage, p)
-		default:
-			forOutage = append(forOutage, p)
+			continue
 		}
+		if kind == policykind.Retry {
+			p = lastWord{p}
+		}
+		forOutage = append(forOutage, p)
 	}
 	if len(forOutage) == 0 {
 		forOutage = []failsafe.Policy[any]{NewRetryPolicyBuilder().Build()}
 	}
-	return failsafe.With(forLife...), failsafe.With(forOutage...)
+	outage = failsafe.With(forOutage...)
+	if len(forLife) == 0 {
+		return nil, outage
+	}
+	return failsafe.With(forLife...), outage
+}
+
+// withRetryInfo returns err, where a breaker of the chain has made it, with the status that says when to try again.
+func (c policyChain) withRetryInfo(err error) error {
+	if !errors.Is(err, circuitbreaker.ErrOpen) {
+		return err
+	}
+	var delay time.Duration
+	for _, p := range c.policies {
+		if breaker, ok := p.(circuitbreaker.CircuitBreaker[any]); ok {
+			delay = max(delay, breaker.RemainingDelay())
+		}
+	}
+	return &openBreakerError{error: err, delay: delay}
+}
+
+// openBreakerError is a breaker's denial, and when it lets something pass again.
+type openBreakerError struct {
+	error
+	delay time.Duration
+}
+
+func (e *openBreakerError) Unwrap() error { return e.error }
+
+// GRPCStatus is UNAVAILABLE, with a RetryInfo.
+func (e *openBreakerError) GRPCStatus() *status.Status {
+	return rpcstatus.WithRetryInfo(rpcstatus.Of(e.error), e.delay)
 }
 
 // lastWord is a retry policy that lets final errors pass: it sees a success in their place, and the policies around it

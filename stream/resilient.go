@@ -57,7 +57,7 @@ type ClientStream[Req, Res any] struct {
 	options   clientOptions
 	callbacks Callbacks[Req, Res]
 	open      func(context.Context, []grpc.CallOption) (Bidi[Req, Res], error)
-	life      failsafe.Executor[any]
+	life      failsafe.Executor[any] // of policies held for life; nil where there is none
 	outage    failsafe.Executor[any]
 	opening   failsafe.Executor[any]
 	committer *committer // nil without a store
@@ -66,15 +66,16 @@ type ClientStream[Req, Res any] struct {
 	outbox    *outbox[Req, Res]
 	counts    counts
 
-	state    atomic.Uint32                     // written by enter, read by State
-	newest   atomic.Pointer[attempt[Req, Res]] // written by the lifecycle goroutine, read by Header and Trailer
-	lastErr  atomic.Pointer[attemptError]      // written by the lifecycle goroutine, read by Stats
-	trailer  atomic.Pointer[metadata.MD]       // of the last attempt that ended; written by the lifecycle goroutine
-	inside   atomic.Int32                      // callbacks of the lifecycle goroutine that are running
-	attached chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
-	done     chan struct{}                     // closed by the lifecycle goroutine when it ends
-	final    error                             // how the stream ended; written before done is closed
-	health   health                            // owned by the lifecycle goroutine
+	state     atomic.Uint32                     // written by enter, read by State
+	newest    atomic.Pointer[attempt[Req, Res]] // written by the lifecycle goroutine, read by Header and Trailer
+	lastErr   atomic.Pointer[attemptError]      // written by the lifecycle goroutine, read by Stats
+	trailer   atomic.Pointer[metadata.MD]       // of the last attempt that ended; written by the lifecycle goroutine
+	inside    atomic.Int32                      // callbacks of the lifecycle goroutine that are running
+	notBefore atomic.Int64                      // when the server wants to be tried again, in Unix nanoseconds; written by the lifecycle goroutine
+	attached  chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
+	done      chan struct{}                     // closed by the lifecycle goroutine when it ends
+	final     error                             // how the stream ended; written before done is closed
+	health    health                            // owned by the lifecycle goroutine
 }
 
 // health is what the lifecycle goroutine remembers of earlier attempts.

@@ -26,8 +26,8 @@ const (
 // grpc-retry-pushback-ms.
 //
 // WithBackoff, WithBackoffFactor, WithDelay, WithRandomDelay and WithDelayFunc change the delay, and WithJitter and
-// WithJitterFactor replace the full jitter; what the server asked for is the least in every case. The other methods are
-// those of [retrypolicy.Builder].
+// WithJitterFactor replace the full jitter; what the server asked for is the least in every case but one: a delay that does
+// not fit into WithMaxDuration is cut. The other methods are those of [retrypolicy.Builder].
 func NewRetryPolicyBuilder() retrypolicy.Builder[any] {
 	return backoff.NewBuilder(firstBackoff, mostBackoff, settle).
 		WithMaxRetries(-1).
@@ -39,8 +39,12 @@ func settle(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.Durat
 	if e, ok := errors.AsType[*attemptError](exec.LastError()); ok {
 		delay = max(delay, e.hint.Delay)
 	}
-	if tell, ok := exec.Context().Value(scheduleKey{}).(func(time.Duration)); ok {
-		tell(delay)
+	if e, ok := errors.AsType[*openError](exec.LastError()); ok {
+		delay = max(delay, e.loss.hint().Delay)
+	}
+	if s, ok := exec.Context().Value(scheduleKey{}).(*schedule); ok {
+		delay = max(delay, s.floor())
+		s.tell(delay)
 	}
 	return delay
 }
@@ -50,15 +54,24 @@ func worthWaiting(err error) bool {
 	if e, ok := errors.AsType[*attemptError](err); ok {
 		return !e.final
 	}
+	if e, ok := errors.AsType[*openError](err); ok {
+		return !e.final
+	}
 	if errors.Is(err, budget.ErrExceeded) {
 		return false
 	}
 	return rpcstatus.IsDenial(err) || isTimeout(err) || resumable(err, rpcstatus.HintOf(err, nil))
 }
 
-// scheduleKey is the context key of a func(time.Duration) that is told the delay before a retry.
+// schedule is what a stream has to do with the delay before a retry.
+type schedule struct {
+	tell  func(time.Duration)  // is told the delay
+	floor func() time.Duration // is the least that the server has asked for, by its last word
+}
+
+// scheduleKey is the context key of a *schedule.
 type scheduleKey struct{}
 
-func withSchedule(ctx context.Context, tell func(time.Duration)) context.Context {
-	return context.WithValue(ctx, scheduleKey{}, tell)
+func withSchedule(ctx context.Context, s *schedule) context.Context {
+	return context.WithValue(ctx, scheduleKey{}, s)
 }

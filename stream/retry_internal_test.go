@@ -29,7 +29,10 @@ func broken(asked time.Duration) *attemptError {
 // delaysOf runs a policy on failures, and returns how long it waited before each retry, as told and as slept.
 func delaysOf(t *testing.T, policy retrypolicy.RetryPolicy[any], failures ...error) (told, slept []time.Duration) {
 	t.Helper()
-	ctx := withSchedule(t.Context(), func(d time.Duration) { told = append(told, d) })
+	ctx := withSchedule(t.Context(), &schedule{
+		tell:  func(d time.Duration) { told = append(told, d) },
+		floor: func() time.Duration { return 0 },
+	})
 	last := time.Now()
 	i := 0
 	err := failsafe.With[any](policy).WithContext(ctx).Run(func() error {
