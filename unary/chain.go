@@ -88,7 +88,7 @@ func (l *level) run(exec failsafe.Execution[any]) *result {
 	switch l.kind {
 	case policykind.Hedge:
 		around, branching := e.branches, e.branching
-		e.branches, e.branching = &hedgeGroup{}, true
+		e.branches, e.branching = &hedgeGroup[*result]{}, true
 		r = executor.Apply(l.inner)(e)
 		e.branches, e.branching = around, branching
 	case policykind.Retry:
@@ -166,8 +166,7 @@ func hedged(inner func(failsafe.Execution[any]) *result) func(failsafe.Execution
 		if r.Result == nil {
 			r = filled(r, e.call.side.blank())
 		}
-		e.branches.end(e.scope.ctx, r.Error != nil)
-		return r
+		return e.branches.end(e.scope.ctx, r, r.Error != nil)
 	}
 }
 

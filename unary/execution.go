@@ -45,9 +45,9 @@ type execution struct {
 	lastError  error         // guarded by counts.mu
 	began      time.Duration // when the current try began, after the start of the call
 
-	verdict   *result     // an outcome that a retry policy is not to try again
-	branches  *hedgeGroup // the hedges that run, inside a hedge policy
-	reached   int32       // the innermost level of the chain that the current try has come to
+	verdict   *result              // an outcome that a retry policy is not to try again
+	branches  *hedgeGroup[*result] // the hedges that run, inside a hedge policy
+	reached   int32                // the innermost level of the chain that the current try has come to
 	hedge     bool
 	branching bool // copies of this execution are branches
 	giveUp    bool // the next retry would come after the caller's deadline

@@ -34,11 +34,11 @@ func TestFlight(t *testing.T) {
 func TestHedgeGroup(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := &hedgeGroup{}
+		g := &hedgeGroup[string]{}
 		ended := make(chan string, 4)
 		end := func(ctx context.Context, name string, failed bool) {
 			go func() { // ends with the group or ctx
-				g.end(ctx, failed)
+				g.end(ctx, name, failed)
 				ended <- name
 			}()
 			synctest.Wait()
@@ -59,7 +59,7 @@ func TestHedgeGroup(t *testing.T) {
 		g.begin()
 		end(t.Context(), "succeeded", false)
 		require.Equal(t, "succeeded", <-ended, "a success does not wait")
-		var none *hedgeGroup
+		var none *hedgeGroup[string]
 		none.begin()
 	})
 }
