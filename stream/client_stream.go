@@ -113,6 +113,13 @@ func (s *ClientStream[Req, Res]) Recv() (*Res, error) { return s.receive(nil) }
 
 // receive is Recv, into a message of its own or into the one given.
 func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
+	var from *attempt[Req, Res] // the one that a message is taken in from
+	defer func() {
+		if from != nil { // a callback, a codec or an interceptor panics, or ends the goroutine: nobody is receiving any more
+			from.fail(&loss{op: "recv", err: errGoroutineEnded, final: ReasonResume})
+			s.inbox.refuse(from, false)
+		}
+	}()
 	for {
 		m, a, err := s.inbox.begin()
 		switch {
@@ -124,31 +131,17 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 		case m != nil:
 			return m, nil
 		}
-		if m, ok := s.receiveOn(a, into); ok {
+		from = a
+		if m, err = a.recv(into); err != nil {
+			a.recvFailed(err)
+			s.inbox.refuse(a, false)
+		} else if s.take(a, m, false) {
+			from = nil
 			return m, nil
 		}
+		from = nil
 		into = nil // a codec that does not reset messages would leave something in it
 	}
-}
-
-// receiveOn receives one message from a. It reports false where it is not the application's, or there is none.
-func (s *ClientStream[Req, Res]) receiveOn(a *attempt[Req, Res], into *Res) (m *Res, ok bool) {
-	returned := false
-	defer func() {
-		if !returned { // a callback, a codec or an interceptor panics, or ends the goroutine: nobody is receiving any more
-			a.fail(&loss{op: "recv", err: errGoroutineEnded, final: ReasonResume})
-			s.inbox.refuse(a, false)
-		}
-	}()
-	m, err := a.recv(into)
-	if err == nil {
-		ok = s.take(a, m, false)
-	} else {
-		a.recvFailed(err)
-		s.inbox.refuse(a, false)
-	}
-	returned = true
-	return m, ok
 }
 
 // take accounts for m, which a has received. It reports whether m is the application's, now; with queue it is put where

@@ -17,7 +17,7 @@ type inbox[Req, Res any] struct {
 	overflow   Overflow
 	contiguous bool
 	manual     bool   // the application says when it has processed what it was handed
-	counted    func() // a message was processed; called while mu is held
+	counted    func() // nil, or is told that a message was processed, while mu is held
 	start      time.Time
 	events     *events
 
@@ -90,7 +90,9 @@ func (b *inbox[Req, Res]) begin() (*Res, *attempt[Req, Res], error) {
 	defer b.mu.Unlock()
 	if b.handedOver && !b.manual { // a message counts as processed when the next Recv begins
 		b.markProcessed()
-		b.counted()
+		if b.counted != nil {
+			b.counted()
+		}
 	}
 	for {
 		switch {

@@ -113,7 +113,7 @@ func newClientStream[Req, Res any](
 	}
 	s.inbox = &inbox[Req, Res]{
 		holds: o.holds, holdLimit: o.holdLimit, overflow: o.overflow, contiguous: o.contiguous, manual: o.manual,
-		counted: func() {}, start: time.Now(), events: s.events,
+		start: time.Now(), events: s.events,
 	}
 	s.inbox.wake.L = &s.inbox.mu
 	s.outbox = &outbox[Req, Res]{
