@@ -85,8 +85,8 @@ type Resumption[Req, Res any] struct {
 	deliver    []*Res
 }
 
-// Position is where the stream stopped: the last position handed over, or the one the store had. It does not change
-// any more (invariant 12). Zero: from the beginning.
+// Position is where the stream stopped: the last position that has arrived, and is or will be handed over, or the one the
+// store had. It does not change any more (invariant 12). Zero: from the beginning.
 func (r *Resumption[Req, Res]) Position() checkpoint.Position { return r.position }
 
 // Attempt is the number of this attempt, its epoch, from 1.

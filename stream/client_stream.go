@@ -24,11 +24,13 @@ var (
 //
 // A nil error says that the stream answers for m as its options say: with WithReplay it is kept until the server
 // acknowledges it. It does not say that the server has it (invariant 31). m may be changed and used again afterwards.
+// Interceptors see m once for each attempt that it is tried on: one that changes messages has to change a copy.
 //
 // After the end of the stream Send returns io.EOF where the server ended it, and Recv tells how; otherwise the
 // [*Error] that Recv returns. An [*Error] with ReasonMessage or ReasonWindowFull is about m alone, which was not sent;
 // the stream goes on, so who gives up sending then has to call CloseSend or Close, or Recv waits for ever. Where grpc
 // found the fault (size, encoding), it has aborted the attempt, and the stream goes on as after any other loss, or ends.
+// An interceptor's refusal leaves the attempt alone.
 func (s *ClientStream[Req, Res]) Send(m *Req) error {
 	if m == nil {
 		return s.refusal(refused(errors.New("the message is nil")))

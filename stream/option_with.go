@@ -19,7 +19,8 @@ func WithName(name string) ClientOption {
 // backs off further than the network would need. Set WithOpenTimeout together with it.
 //
 // WithReplay and HoldUntilCheckpoint put a codec of their own around the call's. They see one that is chosen by these
-// options, and otherwise take proto: a codec forced by grpc.WithDefaultCallOptions has to be repeated here.
+// options, and otherwise take proto: a codec or a content subtype that grpc.WithDefaultCallOptions sets has to be repeated
+// here.
 func WithCallOptions(opts ...grpc.CallOption) ClientOption {
 	return clientOption(func(o *clientOptions) { o.call = append(o.call, opts...) })
 }
@@ -89,7 +90,8 @@ func WithContiguous() ClientOption {
 }
 
 // WithReplay keeps sent messages, encoded, until Callbacks.Acked says that the server has them, and sends them again,
-// in order, on the attempt after a break. A Send that finds the limits reached waits, or fails, as limits say.
+// in order, on the attempt after a break; the codec has to decode requests, too. A Send that finds the limits reached
+// waits, or fails, as limits say.
 // Acknowledgements come by Recv: somebody has to be receiving.
 //
 // The server may see a message again that it has had. So that it can tell, put the sequence number into the message:
