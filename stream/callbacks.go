@@ -9,14 +9,14 @@ import (
 // Callbacks are what a stream asks the application. All are optional.
 //
 // Err, Acked, Checkpoint and Control are called once for each message received, in this order, in the order of arrival,
-// in the goroutine that receives it. Resume, Lost and Replay are called one at a time, but that hedged opens run one
-// Resume each. None may call Send or Recv of the stream; all may call Close, State and Stats. They have to return soon
-// after their context is done.
+// in the goroutine that receives it; where one of them shows that the attempt has to end, the others are not called.
+// Resume, Lost and Replay are called one at a time, but that hedged opens run one Resume each. None may call Send or Recv
+// of the stream; all may call Close, State and Stats. They have to return soon after their context is done.
 type Callbacks[Req, Res any] struct {
 	// Resume starts an attempt where the stream stopped. It runs on every attempt, the first included, before any
 	// message of the application flows. An error ends the attempt and is classified like one of the server; an error
-	// that carries no status ends the stream with ReasonResume, unless Recv has failed: then that counts. [Complete] ends the stream with io.EOF, and
-	// [ErrPositionLost] asks Lost.
+	// that carries no status ends the stream with ReasonResume, unless Recv has failed: then that counts. [Complete] ends
+	// the stream with io.EOF, and [ErrPositionLost] asks Lost.
 	Resume func(ctx context.Context, r *Resumption[Req, Res]) error
 
 	// Err reports the error that m tells of, nil where it tells of none: some protocols say in a message what others say
