@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/hedgepolicy"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -191,6 +193,54 @@ func TestCloseFromInsideWhereNobodyReceives(t *testing.T) {
 				c.check(t)
 			})
 		})
+	}
+}
+
+// While an attempt is being opened, too, the application's rules may close the stream.
+func TestCloseFromARuleWhileOpening(t *testing.T) {
+	t.Parallel()
+	errRefused := status.Error(codes.Unavailable, "refused")
+	rules := map[string]func(closes func(error)) stream.ClientOption{
+		"WithResumable": func(closes func(error)) stream.ClientOption {
+			return stream.WithResumable(func(err error) bool { closes(err); return true })
+		},
+		"WithPositionLost": func(closes func(error)) stream.ClientOption {
+			return stream.WithPositionLost(func(err error) bool { closes(err); return false })
+		},
+	}
+	policies := map[string]func() failsafe.Policy[any]{
+		"no policy": nil,
+		"a hedge":   func() failsafe.Policy[any] { return hedgepolicy.NewWithDelay[any](time.Second) },
+	}
+	for name, rule := range rules {
+		for under, policy := range policies {
+			t.Run(name+", "+under, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					var c closer
+					opts := []stream.ClientOption{rule(func(err error) {
+						if errors.Is(err, errRefused) {
+							c.close()
+						}
+					})}
+					if policy != nil {
+						opts = append(opts, stream.WithOpenPolicies(policy()))
+					}
+					s := scripted(t, lasts(time.Second, errGone, numbered(1)...), stays()).mustDial(
+						resumes(func(_ context.Context, r *resumption) error {
+							if r.Attempt() > 1 {
+								return errRefused
+							}
+							return nil
+						}), opts...)
+					c.use(s)
+					_, err := receiveAll(s)
+					wantEnd(t, err, stream.ReasonClosed, codes.Canceled, "closed while the second attempt was opened")
+					require.NoError(t, s.Close())
+					c.check(t)
+				})
+			})
+		}
 	}
 }
 

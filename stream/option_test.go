@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 
+	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
@@ -17,6 +18,9 @@ func TestWrongOptionsAreSaidInOneLine(t *testing.T) {
 		w := newWorld(t, &feed{})
 		_, err := w.open(t.Context(), nil)
 		wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, "an option is nil")
+		_, err = w.open(t.Context(), stream.WithStore(new(checkpoint.Memory), "key", stream.CommitEvery(1), nil))
+		wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, "an option of an option is nil")
+		require.ErrorContains(t, err, "WithStore")
 		_, err = w.dial(t.Context(), callbacks{}, stream.WithContiguous(), stream.WithManualCommit())
 		wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, "two things")
 		require.EqualError(t, err, "stream: open: wrong options (attempts: 0): WithContiguous needs Callbacks.Checkpoint; "+

@@ -128,16 +128,18 @@ func TestWhatIsWorthWaitingFor(t *testing.T) {
 		err  error
 		want bool
 	}{
-		"a break":             {broken(0), true},
-		"the last word":       {final, false},
-		"breaker open":        {circuitbreaker.ErrOpen, true},
-		"rate limit":          {ratelimiter.ErrExceeded, true},
-		"bulkhead full":       {bulkhead.ErrFull, true},
-		"a policy's time out": {timeout.ErrExceeded, true},
-		"budget spent":        {budget.ErrExceeded, false},
-		"cancelled":           {context.Canceled, false},
-		"anything else":       {errors.New("what"), false},
-		"nothing":             {nil, false},
+		"a break":                {broken(0), true},
+		"the last word":          {final, false},
+		"breaker open":           {circuitbreaker.ErrOpen, true},
+		"rate limit":             {ratelimiter.ErrExceeded, true},
+		"bulkhead full":          {bulkhead.ErrFull, true},
+		"a policy's time out":    {timeout.ErrExceeded, true},
+		"budget spent":           {budget.ErrExceeded, false},
+		"cancelled":              {context.Canceled, false},
+		"anything else":          {errors.New("what"), false},
+		"nothing":                {nil, false},
+		"a policy's UNAVAILABLE": {status.Error(codes.Unavailable, "a fallback's"), true},
+		"a policy's NOT_FOUND":   {status.Error(codes.NotFound, "a fallback's"), false},
 	} {
 		require.Equal(t, test.want, test.err != nil && worthWaiting(test.err), name)
 	}
