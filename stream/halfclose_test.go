@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -123,8 +124,8 @@ func requireReason(t *testing.T, err error, reason stream.Reason, about string) 
 func TestCloseSendDuringReplay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const n = 20
-		f := &feed{size: 64 << 10}
+		const n, size = 20, 64 << 10
+		f := &feed{options: []grpc.ServerOption{grpc.StaticStreamWindowSize(size)}} // grpc's own may grow to hold all of it
 		first := true
 		f.handler = func(s bidi) error {
 			if first {
@@ -143,7 +144,7 @@ func TestCloseSendDuringReplay(t *testing.T) {
 		}
 		s := newWorld(t, f).mustOpen(withReplay())
 		for seq := uint64(1); seq <= n; seq++ {
-			require.NoError(t, s.Send(frame{kind: data, seq: seq, size: 64 << 10}.request()))
+			require.NoError(t, s.Send(frame{kind: data, seq: seq, size: size}.request()))
 		}
 		end := make(chan error, 1)
 		go func() { end <- drain(s) }() // ends with the stream; a line below waits for it
@@ -177,4 +178,45 @@ func TestCloseSendRacingWithBreak(t *testing.T) {
 			breaks.Wait()
 		}
 	})
+}
+
+// CloseSend waits for a Send that is on its way, and so the half-close comes after its message, also where the attempt
+// dies meanwhile (invariant 15).
+func TestCloseSendWhileASendIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	for name, breaks := range map[string]bool{"as usual": false, "the attempt dies": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := &feed{}
+				held := make(chan struct{})
+				w := newWorld(t, f, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+					if frameOf(asRequest(m)).seq == 2 {
+						<-held
+					}
+					return next(m)
+				})))
+				s := w.mustOpen(withReplay())
+				ended := receiving(s)
+				mustSend(t, s, 1, 1)
+				sent := make(chan error, 1)
+				go func() { sent <- s.Send(frame{kind: data, seq: 2}.request()) }() // ends when held is closed
+				synctest.Wait()
+				closed := make(chan error, 1)
+				go func() { closed <- s.CloseSend() }() // ends with the Send
+				synctest.Wait()
+				if breaks {
+					w.Cut(testnet.RST)
+					synctest.Wait()
+				} else {
+					require.Empty(t, closed, "CloseSend waits")
+				}
+				close(held)
+				require.NoError(t, <-sent)
+				require.NoError(t, <-closed)
+				require.ErrorIs(t, <-ended, io.EOF)
+				require.Equal(t, upTo(2), f.stored, "messages before the half-close")
+			})
+		})
+	}
 }

@@ -73,6 +73,7 @@ type feed struct {
 	size    int              // padding of each message
 	lineage string           // names the history
 	handler func(bidi) error // in place of serve
+	options []grpc.ServerOption
 
 	mu       sync.Mutex // guards the fields below
 	stored   []uint64   // client messages in the order they were first seen
@@ -219,7 +220,7 @@ var fastConnect = grpc.ConnectParams{
 
 // start starts the server, on a new listener.
 func (w *world) start() {
-	w.server = grpc.NewServer()
+	w.server = grpc.NewServer(w.feed.options...)
 	testpb.RegisterTestServiceServer(w.server, w.feed)
 	listener := w.Listener()
 	go func() { _ = w.server.Serve(listener) }() // ends with the server, which the cleanup stops
