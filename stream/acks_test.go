@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"io"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -258,5 +259,17 @@ func TestResumeSendsDoNotCount(t *testing.T) {
 		st := s.Stats()
 		require.Equal(t, []uint64{1, 1, 1, 0}, []uint64{st.Sent, st.LastSeq, uint64(st.Unacked), st.Replayed})
 		require.Equal(t, []uint64{0, 0, 1}, p.received)
+	})
+}
+
+// A server that writes "nothing yet" as -1 says the highest number there is: none follows. That is refused, and does not
+// wrap around to a message that is never sent again.
+func TestAcknowledgementOfTheHighestNumber(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPuppet()
+		p.last = math.MaxUint64
+		_, err := newWorld(t, &feed{handler: p.handle}).open(t.Context(), withReplay())
+		wantEnd(t, err, stream.ReasonProtocol, codes.Internal, "open")
 	})
 }

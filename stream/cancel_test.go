@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,4 +244,37 @@ func TestAStreamThatNobodyUsesEndsToo(t *testing.T) {
 			})
 		})
 	}
+}
+
+// After Close nothing more is handed over, though the server has ended the stream before and something is still to be had.
+func TestRecvAfterCloseOfAnEndedStream(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(t, sends(nil, numbered(1, 2, 3)...)).mustDial(positions(), stream.WithForgetfulSends())
+		synctest.Wait()
+		for s.Send(frame{kind: data}.request()) == nil {
+			synctest.Wait() // until Send finds out, and the stream looks for the cause
+		}
+		require.Equal(t, stream.Closed, s.State())
+		mustReceive(t, s, 1)
+		require.NoError(t, s.Close())
+		for range 2 {
+			_, err := s.Recv()
+			wantEnd(t, err, stream.ReasonClosed, codes.Canceled, "after Close")
+		}
+		require.Zero(t, s.Stats().Waiting)
+	})
+}
+
+// Where nothing was left, it is how the stream ended that Recv tells.
+func TestRecvAfterCloseOfAStreamThatWasReadToItsEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(t, sends(nil, numbered(1)...)).mustDial(positions())
+		_, err := receiveAll(s)
+		require.ErrorIs(t, err, io.EOF)
+		require.NoError(t, s.Close())
+		_, err = s.Recv()
+		require.ErrorIs(t, err, io.EOF)
+	})
 }

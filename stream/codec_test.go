@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/streamsafe/streamsafe/stream"
@@ -123,11 +124,56 @@ func TestLargeMessagesAreReplayed(t *testing.T) {
 // A codec that is not there is an error of the constructor where it has to be wrapped.
 func TestUnknownContentSubtype(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, &feed{})
-		_, err := w.open(t.Context(), withReplay(), stream.WithCallOptions(grpc.CallContentSubtype("no-such-codec")))
-		requireReason(t, err, stream.ReasonOptions, "unknown content subtype")
-		require.ErrorContains(t, err, "no codec is registered")
-		require.Zero(t, w.Stats().Connections, "nothing is opened")
-	})
+	options := map[string]stream.ClientOption{
+		"with replay": withReplay(),
+		"holding":     stream.HoldUntilCheckpoint(1000, stream.OverflowFail),
+	}
+	for name, opt := range options {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, &feed{})
+				_, err := w.open(t.Context(), opt, stream.WithCallOptions(grpc.CallContentSubtype("no-such-codec")))
+				requireReason(t, err, stream.ReasonOptions, "unknown content subtype")
+				require.ErrorContains(t, err, "no codec is registered")
+				require.Zero(t, w.Stats().Connections, "nothing is opened")
+			})
+		})
+	}
+}
+
+// oddlyNamed is a codec of grpc's first kind, whose name is no content subtype.
+type oddlyNamed struct{ oldCodec }
+
+func (oddlyNamed) String() string { return "fast codec, v1" }
+
+// What the server is told of the codec does not depend on whether it is wrapped. The empty subtype is proto's.
+func TestContentTypeWithReplay(t *testing.T) {
+	t.Parallel()
+	for name, option := range map[string]grpc.CallOption{
+		"CallCustomCodec":    grpc.CallCustomCodec(oddlyNamed{oldCodec{newCountingCodec()}}), //nolint:staticcheck // deprecated, and still supported
+		"ForceCodec":         grpc.ForceCodec(oldCodec{newCountingCodec()}),
+		"CallContentSubtype": grpc.CallContentSubtype(protocodec.Name),
+		"the empty subtype":  grpc.CallContentSubtype(""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var types []string // handlers come one after the other
+				w := newWorld(t, &feed{handler: func(s bidi) error {
+					md, _ := metadata.FromIncomingContext(s.Context())
+					types = append(types, md.Get("content-type")...)
+					return stays()(s)
+				}})
+				for _, opt := range []stream.ClientOption{stream.WithForgetfulSends(), withReplay()} {
+					w.mustDial(acking(), opt, stream.WithCallOptions(option))
+					synctest.Wait()
+				}
+				require.Len(t, types, 2)
+				if name != "the empty subtype" {
+					require.Equal(t, types[0], types[1], "without WithReplay, and with it")
+				}
+			})
+		})
+	}
 }

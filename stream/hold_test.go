@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
@@ -217,5 +218,31 @@ func TestAUnitThatComesAgainIsDroppedWhole(t *testing.T) {
 		require.ErrorIs(t, err, io.EOF)
 		require.Equal(t, []uint64{11, 1, 21, 2}, got)
 		require.Equal(t, uint64(2), s.Stats().Duplicates)
+	})
+}
+
+// What Resume has made itself counts with its own size, too.
+func TestSizesOfMessagesThatResumeHasMade(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		made := frame{kind: fragment, seq: 1, size: 400}
+		for n, fits := range []bool{1: true, 2: true, 3: false} {
+			cb := positions()
+			cb.Resume = func(_ context.Context, r *resumption) error {
+				for range n {
+					r.Deliver(made.response())
+				}
+				return nil
+			}
+			s := scripted(t, stays()).mustDial(cb, stream.HoldUntilCheckpoint(1000, stream.OverflowFail))
+			ended := receiving(s)
+			synctest.Wait()
+			if !fits && n > 0 {
+				wantEnd(t, <-ended, stream.ReasonHeldOverflow, codes.ResourceExhausted, "more than may be held")
+				continue
+			}
+			require.Empty(t, ended)
+			require.Equal(t, n*proto.Size(made.response()), s.Stats().HeldSize, "%d messages", n)
+		}
 	})
 }

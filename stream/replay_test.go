@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"context"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
@@ -268,5 +270,63 @@ func TestReplayCallbackMakesTheMessageTooLarge(t *testing.T) {
 		err := <-ended
 		requireReason(t, err, stream.ReasonResume, "end of the stream")
 		require.Equal(t, codes.ResourceExhausted, status.Code(err))
+	})
+}
+
+// What Replay makes smaller is counted as what it is then, and makes room.
+func TestReplayCallbackMakesMessagesSmaller(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPuppet()
+		f := &feed{handler: p.handle}
+		cb := f.callbacks()
+		cb.Replay = func(m *request, _ uint64) *request { return frame{kind: data, seq: frameOf(m).seq}.request() }
+		var d diary
+		w := newWorld(t, f)
+		s := w.mustDial(cb, stream.WithReplay(stream.ReplayLimits{Messages: -1, Bytes: 2500}), stream.WithObserver(&d))
+		receiving(s)
+		large := proto.Size(frame{kind: data, seq: 1, size: 1000}.request())
+		small := proto.Size(frame{kind: data, seq: 1}.request())
+		sent := make(chan uint64, 100)
+		go func() { // ends with the stream; nobody waits for it
+			for seq := uint64(1); s.Send(frame{kind: data, seq: seq, size: 1000}.request()) == nil; seq++ {
+				sent <- seq
+			}
+		}()
+		synctest.Wait()
+		require.Len(t, sent, 3)
+		require.Equal(t, 3*large, s.Stats().UnackedSize)
+		w.Cut(testnet.RST)
+		rest(time.Minute)
+		require.Len(t, sent, 6, "sends that came through, three of them after the first three had become small")
+		require.Equal(t, 3*small+3*large, s.Stats().UnackedSize)
+		require.Len(t, d.of("full"), 2, "times the observer was told that the window is full")
+		p.tell(frame{kind: ack, seq: 3})
+		require.Equal(t, 3*large, s.Stats().UnackedSize)
+	})
+}
+
+// A replay ends with the context, also where Replay takes its time and sends nothing.
+func TestReplayThatDropsEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPuppet()
+		f := &feed{handler: p.handle}
+		cb := f.callbacks()
+		cb.Replay = func(*request, uint64) *request { time.Sleep(time.Second); return nil } // looks it up
+		w := newWorld(t, f)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s, err := w.dial(ctx, cb, withReplay())
+		require.NoError(t, err)
+		ended := receiving(s)
+		mustSend(t, s, 1, 1000)
+		synctest.Wait()
+		w.Cut(testnet.RST)
+		time.Sleep(5 * time.Second)
+		began := time.Now()
+		cancel()
+		wantEnd(t, <-ended, stream.ReasonContext, codes.Canceled, "Recv")
+		require.LessOrEqual(t, time.Since(began), time.Second, "the message that Replay has in hand, and no more")
 	})
 }
