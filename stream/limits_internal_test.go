@@ -1,10 +1,18 @@
 package stream
 
 import (
+	"context"
+	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"pgregory.net/rapid"
 )
 
@@ -43,4 +51,79 @@ func TestTheFirstMessageEndsItsWatch(t *testing.T) {
 	limit.idle = time.Minute
 	_, again = b.tick(time.Second, limit)
 	require.True(t, again)
+}
+
+// deaf is an attempt that takes everything and brings nothing until it is broken.
+type deaf struct {
+	grpc.ClientStream
+	ctx    context.Context
+	broken chan struct{}
+}
+
+func (d deaf) Send(*testpb.SimpleRequest) error { return nil }
+
+func (d deaf) Recv() (*testpb.SimpleResponse, error) {
+	select {
+	case <-d.broken:
+		return nil, status.Error(codes.Unavailable, "broken")
+	case <-d.ctx.Done():
+		return nil, status.FromContextError(d.ctx.Err()).Err()
+	}
+}
+
+func (d deaf) Trailer() metadata.MD { return nil }
+
+func (d deaf) Context() context.Context { return d.ctx }
+
+// The timers of an attempt end with the stream, also where a callback has ended the lifecycle goroutine.
+func TestTheWatchEndsWithTheStream(t *testing.T) {
+	t.Parallel()
+	for name, exits := range map[string]bool{"Close": false, "Goexit in Replay": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				broken := make(chan struct{})
+				open := func(ctx context.Context, _ ...grpc.CallOption) (deaf, error) {
+					d := deaf{ctx: ctx, broken: broken}
+					broken = nil // the attempts after it last
+					return d, nil
+				}
+				breaks := broken
+				s, err := Resilient(t.Context(), open, Callbacks[testpb.SimpleRequest, testpb.SimpleResponse]{
+					Acked: func(*testpb.SimpleResponse) (uint64, bool) { return 0, false },
+					Replay: func(m *testpb.SimpleRequest, _ uint64) *testpb.SimpleRequest {
+						if exits {
+							runtime.Goexit()
+						}
+						return m
+					},
+				}, WithReplay(ReplayLimits{}), WithSendTimeout(time.Second), WithIdleTimeout(24*time.Hour))
+				require.NoError(t, err)
+				require.NoError(t, s.Send(&testpb.SimpleRequest{}))
+				ended := make(chan error, 1)
+				go func() { // ends with the stream
+					_, err := s.Recv()
+					ended <- err
+				}()
+				synctest.Wait()
+				close(breaks)
+				time.Sleep(time.Minute)
+				if !exits {
+					require.NoError(t, s.Close())
+				}
+				require.Error(t, <-ended)
+				require.Equal(t, uint64(2), s.Stats().Attempts)
+				ticks := func() [2]uint64 {
+					s.inbox.mu.Lock()
+					defer s.inbox.mu.Unlock()
+					s.outbox.mu.Lock()
+					defer s.outbox.mu.Unlock()
+					return [2]uint64{s.inbox.ticks, s.outbox.ticks}
+				}
+				before := ticks()
+				time.Sleep(10 * 24 * time.Hour)
+				require.Equal(t, before, ticks(), "ticks counted by now")
+			})
+		})
+	}
 }

@@ -263,3 +263,22 @@ func TestLimitsOfZeroAndLessAreNone(t *testing.T) {
 		})
 	}
 }
+
+// The longer of the two limits counts for the first message where it is that one's; once that has come, or where it comes
+// late, the shorter one takes over.
+func TestTheIdleTimeoutBelowTheFirstMessages(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := scripted(t, func(s bidi) error {
+			time.Sleep(2500 * time.Millisecond)
+			return stays(numbered(1)...)(s)
+		})
+		began := time.Now()
+		s := w.mustDial(positions(), stream.WithIdleTimeout(time.Second), stream.WithFirstMessageTimeout(time.Hour), stream.WithoutResume())
+		mustReceive(t, s, 1)
+		require.Equal(t, 2500*time.Millisecond, time.Since(began))
+		_, err := s.Recv()
+		wantEnd(t, err, stream.ReasonResumeOff, codes.DeadlineExceeded, "the idle timeout")
+		requireLimit(t, time.Second, time.Since(began)-2500*time.Millisecond)
+	})
+}

@@ -2,11 +2,13 @@ package stream
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/mem"
+	"pgregory.net/rapid"
 )
 
 // An interceptor may send in a goroutine of its own, and so encode a message when the next one is in hand. The next one
@@ -59,4 +61,35 @@ func TestReplayLimitsDefaults(t *testing.T) {
 	for name, test := range tests {
 		require.Equal(t, test.want, test.given.withDefaults(), name)
 	}
+}
+
+// What Replay drops is dropped in one pass. What is acknowledged since is gone already, and what is newer stays.
+func TestDiscard(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		o := &outbox[int, int]{}
+		o.wake.L = &o.mu
+		last := uint64(rapid.IntRange(1, 40).Draw(t, "kept")) //nolint:gosec // not negative
+		for seq := range last {
+			o.kept.push(keptMessage{seq: seq + 1, size: 10})
+			o.bytes += 10
+		}
+		o.last = last
+		dropped := rapid.SliceOfNDistinct(rapid.Uint64Range(1, last), 0, int(last), rapid.ID).Draw(t, "dropped") //nolint:gosec // small
+		slices.Sort(dropped)
+		acked := rapid.Uint64Range(0, last).Draw(t, "acknowledged since")
+		require.True(t, o.acknowledge(acked))
+		var want, got []uint64
+		for seq := acked + 1; seq <= last; seq++ {
+			if !slices.Contains(dropped, seq) {
+				want = append(want, seq)
+			}
+		}
+		o.discard(dropped)
+		require.Equal(t, 10*len(want), o.bytes)
+		for o.kept.len() > 0 {
+			got = append(got, o.kept.popFront().seq)
+		}
+		require.Equal(t, want, got)
+	})
 }
