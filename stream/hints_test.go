@@ -7,8 +7,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/ratelimiter"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -71,17 +73,34 @@ func TestAHintHoldsAtOpenScope(t *testing.T) {
 // The denial of an open breaker says when to try again.
 func TestABreakersDenialTellsWhen(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		breaker := circuitbreaker.NewBuilder[any]().WithDelay(time.Minute).Build()
-		breaker.Open()
-		time.Sleep(10 * time.Second)
-		_, err := scripted(t, stays()).dial(t.Context(), positions(), stream.WithStreamPolicies(breaker))
-		wantEnd(t, err, stream.ReasonPolicy, codes.Unavailable, "the breaker's code")
-		require.ErrorIs(t, err, circuitbreaker.ErrOpen)
-		details := status.Convert(err).Details()
-		require.Len(t, details, 1)
-		info, ok := details[0].(*errdetails.RetryInfo)
-		require.True(t, ok)
-		require.Equal(t, 50*time.Second, info.GetRetryDelay().AsDuration(), "what remains of the breaker's delay")
-	})
+	once := func() retrypolicy.Builder[any] { return stream.NewRetryPolicyBuilder().WithJitter(0).WithMaxRetries(1) }
+	type options = []stream.ClientOption
+	tests := map[string]func(breaker failsafe.Policy[any]) options{
+		"alone": func(breaker failsafe.Policy[any]) options { return options{stream.WithStreamPolicies(breaker)} },
+		"inside a retry policy": func(breaker failsafe.Policy[any]) options {
+			return options{stream.WithStreamPolicies(once().WithDelay(time.Millisecond).Build(), breaker)}
+		},
+		"at open scope": func(breaker failsafe.Policy[any]) options {
+			return options{stream.WithOpenPolicies(breaker), stream.WithStreamPolicies(once().WithMaxRetries(0).Build())}
+		},
+	}
+	for name, with := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				breaker := circuitbreaker.NewBuilder[any]().WithDelay(time.Minute).Build()
+				breaker.Open()
+				time.Sleep(10 * time.Second)
+				_, err := scripted(t, stays()).dial(t.Context(), positions(), with(breaker)...)
+				wantEnd(t, err, stream.ReasonPolicy, codes.Unavailable, "the breaker's code")
+				require.ErrorIs(t, err, circuitbreaker.ErrOpen)
+				details := status.Convert(err).Details()
+				require.Len(t, details, 1)
+				info, ok := details[0].(*errdetails.RetryInfo)
+				require.True(t, ok)
+				remains := info.GetRetryDelay().AsDuration()
+				require.InDelta(t, 50*time.Second, remains, float64(10*time.Millisecond), "of the breaker's delay")
+			})
+		})
+	}
 }

@@ -154,10 +154,10 @@ func (s *ClientStream[Req, Res]) judgeOpen(err error, from checkpoint.Position) 
 		}
 		return s.judge(&l, at, 0)
 	}
-	l := &loss{op: "open", err: err, ours: rpcstatus.IsDenial(err) || isTimeout(err)}
+	l := &loss{op: "open", err: err, told: s.options.open.withRetryInfo(err), ours: rpcstatus.IsDenial(err) || isTimeout(err)}
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded): // of the execution
-		l.err, l.ours = cutBy(err), true
+		l.err, l.told, l.ours = cutBy(err), nil, true
 	case isTimeout(err):
 		s.health.cause = err
 	case !l.ours && !carriesStatus(err):

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"runtime"
+	"sort"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,10 +25,13 @@ func TestALimitInTicks(t *testing.T) {
 		limit, other := time.Duration(anyLimit.Draw(t, "limit")), time.Duration(anyLimit.Draw(t, "other"))
 		tick := tickOf(limit, other)
 		began := rapid.Uint64().Draw(t, "began")
-		var n uint64
-		for ; !passed(began, began+n, tick, limit); n++ { // wraps around, too
-			require.Less(t, n, uint64(limit/tick+3))
-		}
+		n, found := sort.Find(int(limit/tick)+3, func(n int) int { // the count wraps around, too
+			if passed(began, began+uint64(n), tick, limit) {
+				return 0
+			}
+			return 1
+		})
+		require.True(t, found)
 		shortest, longest := time.Duration(n-1)*tick, time.Duration(n)*tick
 		require.GreaterOrEqual(t, shortest, limit, "not cut short")
 		require.LessOrEqual(t, longest, limit+2*tick)

@@ -9,6 +9,7 @@ import (
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/common"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"github.com/failsafe-go/failsafe-go/timeout"
 	"google.golang.org/grpc/status"
 
@@ -128,6 +129,10 @@ func (o *clientOptions) streamExecutors() (life, outage failsafe.Executor[any]) 
 func (c policyChain) withRetryInfo(err error) error {
 	if !errors.Is(err, circuitbreaker.ErrOpen) {
 		return err
+	}
+	if exceeded, ok := err.(retrypolicy.ExceededError); ok { //nolint:errorlint // it is taken apart
+		exceeded.LastError = c.withRetryInfo(exceeded.LastError)
+		return exceeded
 	}
 	var delay time.Duration
 	for _, p := range c.policies {
