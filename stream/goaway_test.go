@@ -19,7 +19,9 @@ import (
 )
 
 // grpc's own retry of a stream goes on in the middle of a Send, and fails as if the message were bad. These tests see
-// that it is left to this package.
+// that it is left to this package. Two rules see to it: a stream's context is asked for when it is opened, and UNAVAILABLE on
+// a dead attempt is no bad message. With one of them the messages come through; only TestMaxOutageUnderGRPCsRetry needs
+// the first alone.
 
 // retrying is a service config that makes grpc retry by itself.
 const retrying = `{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.01s",
