@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // disk is how a File reaches the file system: one method for each thing done to it, one step for each system call.
@@ -35,11 +36,15 @@ func (d disk) makeDir(dir string) error {
 	case !errors.Is(err, fs.ErrExist): // or it is not a directory: to open the lock file in it will tell
 		return err
 	}
-	// Whoever made it may have been killed before its name was on the disk.
-	if err := d.syncDir(filepath.Dir(dir)); !errors.Is(err, fs.ErrPermission) {
-		return err
+	// Whoever made it may have been killed before its name was on the disk. Where the folder it is in cannot be synced, that
+	// was none of ours.
+	err = d.syncDir(filepath.Dir(dir))
+	for _, cannot := range []error{fs.ErrPermission, errors.ErrUnsupported, syscall.EINVAL, syscall.EROFS} {
+		if errors.Is(err, cannot) {
+			return nil
+		}
 	}
-	return nil // not a folder of ours
+	return err
 }
 
 // openLock opens the lock file of dir and locks it. The error is errInUse where somebody else holds the lock.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,16 +32,21 @@ func TestParentIsSyncedWhereTheDirectoryExists(t *testing.T) {
 	require.True(t, synced)
 }
 
-// The parent may be somebody else's.
-func TestParentThatMayNotBeRead(t *testing.T) {
+// The parent may be somebody else's, or on a file system that syncs no folders.
+func TestParentThatCannotBeSynced(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	f, err := openFile(dir, disk{step: func(call, _ string) error {
-		if call == "syncdir" {
-			return fs.ErrPermission
-		}
-		return nil
-	}})
-	require.NoError(t, err)
-	require.NoError(t, f.Close())
+	for _, cannot := range []error{fs.ErrPermission, errors.ErrUnsupported, syscall.EINVAL, syscall.EROFS} {
+		t.Run(cannot.Error(), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			f, err := openFile(dir, disk{step: func(call, path string) error {
+				if call == "syncdir" && path == filepath.Dir(dir) {
+					return cannot
+				}
+				return nil
+			}})
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+		})
+	}
 }

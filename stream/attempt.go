@@ -38,6 +38,7 @@ type attempt[Req, Res any] struct {
 	lost    chan struct{}        // closed by fail, once
 	loss    atomic.Pointer[loss] // written by fail, once
 	aborted atomic.Pointer[loss] // written by whoever sends: grpc has aborted the attempt for a message that is bad
+	over    atomic.Bool          // set by grpc when it is done with the stream
 	suspect chan struct{}        // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
 
 	stopWatch func() // owned by the lifecycle goroutine
@@ -98,8 +99,11 @@ func (a *attempt[Req, Res]) refuses(err error) bool {
 	return !dead
 }
 
-// hasAborted reports whether grpc has ended the stream on this side, as it does after each error of Send but io.EOF.
-func (a *attempt[Req, Res]) hasAborted() bool { return a.stream.Context().Err() != nil }
+// hasAborted reports whether grpc has ended the stream on this side, as it does after each error of Send but io.EOF. An
+// interceptor may give the stream a context of its own, and what is no stream of grpc's has only that.
+func (a *attempt[Req, Res]) hasAborted() bool {
+	return a.over.Load() || a.stream.Context().Err() != nil
+}
 
 // started takes over a stream that was opened. To ask for its context makes grpc leave retries to this package: its own,
 // after a GOAWAY say, would go on in the middle of a Send, and fail as if the message were bad.

@@ -24,13 +24,15 @@ var (
 //
 // A nil error says that the stream answers for m as its options say: with WithReplay it is kept until the server
 // acknowledges it. It does not say that the server has it (invariant 31). m may be changed and used again afterwards.
-// Interceptors see m once for each attempt that it is tried on: one that changes messages has to change a copy.
+// Interceptors see m once for each attempt that it is tried on: one that changes messages has to change a copy. They have to
+// pass on io.EOF as it is: it says that the attempt is dead.
 //
 // After the end of the stream Send returns io.EOF where the server ended it, and Recv tells how; otherwise the
 // [*Error] that Recv returns. An [*Error] with ReasonMessage or ReasonWindowFull is about m alone, which was not sent;
 // the stream goes on, so who gives up sending then has to call CloseSend or Close, or Recv waits for ever. Where grpc
 // found the fault (size, encoding), it has aborted the attempt, and the stream goes on as after any other loss, or ends.
-// An interceptor's refusal leaves the attempt alone.
+// An interceptor's refusal leaves the attempt alone. With WithReplay, where an interceptor fails after grpc had m, that
+// counts as sent, and is sent again.
 func (s *ClientStream[Req, Res]) Send(m *Req) error {
 	if m == nil {
 		return s.refusal(refused(errors.New("the message is nil")))
@@ -88,14 +90,17 @@ func (s *ClientStream[Req, Res]) accept(m *Req, t ticket[Req, Res]) error {
 
 // refuse ends a Send of a message that is bad.
 func (s *ClientStream[Req, Res]) refuse(t ticket[Req, Res], err error) {
-	if !t.attempt.hasAborted() { // an interceptor has refused it, maybe after it was sent
-		s.outbox.release(t)
-		return
-	}
 	l := &loss{op: "send", err: err, ours: true}
-	t.attempt.aborted.Store(l) // before the message is settled: lose looks after that
-	s.outbox.forget(t)
-	t.attempt.fail(l)
+	switch {
+	case t.attempt.hasAborted():
+		t.attempt.aborted.Store(l) // before the message is settled: lose looks after that
+		s.outbox.forget(t)
+		t.attempt.fail(l)
+	case s.outbox.retain(): // grpc had it, and an interceptor failed after that
+		t.attempt.fail(l)
+	default: // an interceptor has refused it
+		s.outbox.forget(t)
+	}
 }
 
 // refusal completes an error that is about one message.
@@ -127,7 +132,7 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 		switch {
 		case err != nil:
 			if !isAbrupt(err) {
-				_ = s.flushed() // Close tells
+				s.flush()
 			}
 			return nil, err
 		case m != nil:
@@ -246,8 +251,10 @@ func (s *ClientStream[Req, Res]) Close() error {
 	if s.inside.Load() == 0 {
 		<-s.done
 	}
-	s.inbox.abandon(closed.ended(s.counts.attempts.Load()))
-	if err := s.flushed(); err != nil {
+	err := closed.ended(s.counts.attempts.Load())
+	s.inbox.abandon(err)
+	s.outbox.end(err)
+	if err = s.flushed(); err != nil {
 		return s.commitError("close", err)
 	}
 	return nil
@@ -265,6 +272,14 @@ func (s *ClientStream[Req, Res]) Commit(ctx context.Context) error {
 		return s.commitError("commit", err)
 	}
 	return nil
+}
+
+// flush is flushed for who does not tell: the committer keeps the error, and publishes it, and Close tries again. The store
+// may end its goroutine.
+func (s *ClientStream[Req, Res]) flush() {
+	if s.committer != nil {
+		contained(func() { _ = s.flushed() })
+	}
 }
 
 // flushed commits what is processed, where there is a store.

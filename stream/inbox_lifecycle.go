@@ -133,13 +133,10 @@ func (b *inbox[Req, Res]) leave() {
 func (b *inbox[Req, Res]) abandon(closed error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.ended == nil { // a callback has called Close: the lifecycle goroutine tells
-		return
-	}
-	if b.ready.len() > 0 {
+	if b.ended == nil || b.ready.len() > 0 {
 		b.ended = closed
-		b.ready, b.readyBytes = queue[arrival[Res]]{}, 0
 	}
+	b.ready, b.readyBytes = queue[arrival[Res]]{}, 0
 	b.abrupt = true
 	b.changed()
 }
@@ -148,7 +145,10 @@ func (b *inbox[Req, Res]) abandon(closed error) {
 func (b *inbox[Req, Res]) end(err error, abrupt bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ended, b.abrupt, b.attempt = err, abrupt, nil
+	b.attempt = nil
+	if b.ended == nil {
+		b.ended, b.abrupt = err, abrupt
+	}
 	b.changed()
 }
 

@@ -25,7 +25,7 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attem
 		e.cause = l.told
 	}
 	if e.hint.Delay > 0 {
-		s.notBefore.Store(time.Now().Add(e.hint.Delay).UnixNano())
+		s.notBefore.Store(int64(time.Since(s.inbox.start) + e.hint.Delay))
 	}
 	switch {
 	case s.ctx.Err() != nil:
@@ -38,7 +38,7 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attem
 	case l.final != ReasonUnknown:
 		return e.endsWith(l.final)
 	case !l.ours && !s.mayResume(l.err, e.hint):
-		return s.refusedBy(e)
+		return s.orContext(s.refusedBy(e, l.err)) // the application was asked, and may have called Close
 	}
 	return s.checkSafe(e, at, sent, false)
 }
@@ -71,15 +71,15 @@ func (s *ClientStream[Req, Res]) isLastWord(l *loss) bool {
 	return l.final != ReasonUnknown || !l.ours && (s.saysLost(l.err) || !s.mayResume(l.err, l.hint()))
 }
 
-// refusedBy is the end of the stream by an error that is not to be resumed.
-func (s *ClientStream[Req, Res]) refusedBy(e *attemptError) *attemptError {
-	code := rpcstatus.Of(e.cause).Code()
+// refusedBy is the end of the stream by an error that is not to be resumed; e has what policies made of it.
+func (s *ClientStream[Req, Res]) refusedBy(e *attemptError, err error) *attemptError {
+	code := rpcstatus.Of(err).Code()
 	if deadline, ok := s.caller.Deadline(); ok && code == codes.DeadlineExceeded && time.Until(deadline) < time.Second {
 		// The server's clock was faster: it is the caller's own deadline.
 		e.cause = fmt.Errorf("%w: %w", context.DeadlineExceeded, e.cause)
 		return e.endsWith(ReasonContext)
 	}
-	if e.op == "resume" && !carriesStatus(e.cause) {
+	if e.op == "resume" && !carriesStatus(err) {
 		return e.endsWith(ReasonResume)
 	}
 	return e.endsWith(ReasonServer)

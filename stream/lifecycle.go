@@ -19,6 +19,21 @@ var errGoroutineEnded = errors.New("a callback has ended the goroutine")
 // run is the lifecycle goroutine. It owns the states: it opens attempts, attaches them, waits for their loss, and ends
 // the stream.
 func (s *ClientStream[Req, Res]) run() {
+	defer close(s.done)
+	stopLeaving := context.AfterFunc(s.ctx, func() {
+		s.inbox.leave()
+		s.outbox.leave()
+	})
+	defer stopLeaving()
+	if s.life == nil {
+		s.lifetime()
+	} else if denied := s.admit(); denied != nil {
+		s.end(denied)
+	}
+}
+
+// lifetime is the stream from its first open to its last commit.
+func (s *ClientStream[Req, Res]) lifetime() {
 	end := (&attemptError{op: "open", cause: errGoroutineEnded}).endsWith(ReasonResume)
 	var commits sync.WaitGroup
 	defer func() { // in any case, or the application would wait for ever
@@ -28,24 +43,13 @@ func (s *ClientStream[Req, Res]) run() {
 		}
 		s.end(end)
 		commits.Wait()
-		close(s.done)
 	}()
-	stopLeaving := context.AfterFunc(s.ctx, func() {
-		s.inbox.leave()
-		s.outbox.leave()
-	})
-	defer stopLeaving()
-	live := func() { end = s.live(&commits) }
-	if s.life == nil {
-		live()
-	} else if denied := s.admit(live); denied != nil {
-		end = denied
-	}
+	end = s.live(&commits)
 }
 
-// admit calls live while it holds the permits of bulkheads and adaptive limiters. It returns the end of the stream where
-// they kept it out.
-func (s *ClientStream[Req, Res]) admit(live func()) *attemptError {
+// admit lets the stream live while it holds the permits of bulkheads and adaptive limiters. It returns the end of the
+// stream where they kept it out.
+func (s *ClientStream[Req, Res]) admit() *attemptError {
 	ctx, release := context.WithCancelCause(s.ctx)
 	defer release(nil)
 	stopWaiting := func() bool { return true }
@@ -56,8 +60,8 @@ func (s *ClientStream[Req, Res]) admit(live func()) *attemptError {
 	err := s.life.WithContext(ctx).Run(func() error {
 		admitted = true
 		stopWaiting()
-		contained(live) // or one that ends the goroutine keeps the permits
-		release(nil)    // an adaptive limiter is not to take the life of a stream for a response time
+		contained(s.lifetime) // or a callback that ends the goroutine keeps the permits
+		release(nil)          // an adaptive limiter is not to take the life of a stream for a response time
 		return nil
 	})
 	if admitted {
@@ -106,7 +110,7 @@ func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res
 	defer cancel(nil)
 	ctx = withSchedule(ctx, &schedule{
 		tell:  func(d time.Duration) { s.events.publish(event{kind: eventReconnectScheduled, delay: d}) },
-		floor: func() time.Duration { return time.Until(time.Unix(0, s.notBefore.Load())) },
+		floor: func() time.Duration { return time.Duration(s.notBefore.Load()) - time.Since(s.inbox.start) },
 	})
 	began := time.Now()
 	if limit := s.options.limits.maxOutage; limit > 0 {
@@ -323,7 +327,7 @@ func (s *ClientStream[Req, Res]) end(end *attemptError) {
 	s.cancel(nil)
 	abrupt := isAbrupt(s.final)
 	if !abrupt && end.reason != ReasonStore {
-		_ = s.flushed() // kept in lastErr, and published; Close tries again
+		s.flush()
 	}
 	s.enter(Closed)
 	s.events.publish(event{kind: eventClosed, cause: s.final})
@@ -334,7 +338,7 @@ func (s *ClientStream[Req, Res]) end(end *attemptError) {
 		s.outbox.end(s.final)
 	}
 	if abrupt && end.reason != ReasonFenced {
-		_ = s.flushed()
+		s.flush()
 	}
 }
 

@@ -17,19 +17,19 @@ type limits struct {
 // in, and is over its limit when more than that many ticks have begun since. A limit is never cut short.
 func (s *ClientStream[Req, Res]) watch(a *attempt[Req, Res]) (stop func()) {
 	l := s.options.limits
-	stopRecv := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) bool {
-		late, again := s.inbox.tick(tick, l)
+	stopRecv := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) time.Duration {
+		late, next := s.inbox.tick(tick, l)
 		if late != nil {
 			a.fail(&loss{op: "recv", err: late, ours: true})
 		}
-		return again
+		return next
 	})
-	stopSend := every(tickOf(l.send), func(tick time.Duration) bool {
-		late := s.outbox.tick(tick, l)
-		if late != nil {
+	stopSend := every(tickOf(l.send), func(tick time.Duration) time.Duration {
+		if late := s.outbox.tick(tick, l); late != nil {
 			a.fail(&loss{op: "send", err: late, ours: true})
+			return 0
 		}
-		return late == nil
+		return tick
 	})
 	return func() { stopRecv(); stopSend() }
 }
@@ -48,12 +48,12 @@ func tickOf(limits ...time.Duration) time.Duration {
 	if shortest == 0 {
 		return 0
 	}
-	return max((shortest+ticksOfLimit-1)/ticksOfLimit, time.Millisecond)
+	return max(roundUp(shortest, ticksOfLimit), time.Millisecond)
 }
 
-// every calls f after each tick until that returns false, or until the function that it returns is called. A tick of
-// zero never comes.
-func every(tick time.Duration, f func(tick time.Duration) bool) (stop func()) {
+// every calls f after each tick, and f returns the length of the next one, until that is zero, or until the function that
+// it returns is called.
+func every(tick time.Duration, f func(tick time.Duration) (next time.Duration)) (stop func()) {
 	if tick == 0 {
 		return func() {}
 	}
@@ -62,7 +62,10 @@ func every(tick time.Duration, f func(tick time.Duration) bool) (stop func()) {
 	ready := make(chan struct{}) // closed when timer is set
 	timer = time.AfterFunc(tick, func() {
 		<-ready
-		if !stopped.Load() && f(tick) {
+		if stopped.Load() {
+			return
+		}
+		if tick = f(tick); tick > 0 {
 			timer.Reset(tick)
 		}
 	})
@@ -75,23 +78,36 @@ func every(tick time.Duration, f func(tick time.Duration) bool) (stop func()) {
 
 // passed reports whether a call that began in tick began has taken at least limit now, in tick now.
 func passed(began, now uint64, tick, limit time.Duration) bool {
-	return limit > 0 && now-began > uint64((limit+tick-1)/tick) //nolint:gosec // neither is negative
+	return limit > 0 && now-began > uint64(roundUp(limit, tick)) //nolint:gosec // neither is negative
+}
+
+// roundUp returns a/b, rounded up; a limit may be as long as can be.
+func roundUp(a, b time.Duration) time.Duration {
+	if a%b > 0 {
+		return a/b + 1
+	}
+	return a / b
 }
 
 // tick counts one, and returns the error where somebody has waited too long in Recv. Only that time counts: a slow
-// application is not a dead server. It reports whether there is something to watch for from then on.
-func (b *inbox[Req, Res]) tick(tick time.Duration, l limits) (late *limitError, again bool) {
+// application is not a dead server. It returns the length of the next tick as well: after the first message that is one of
+// the idle limit, zero where there is none.
+func (b *inbox[Req, Res]) tick(tick time.Duration, l limits) (late *limitError, next time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ticks++
+	if idle := tickOf(l.idle); !b.fresh && tick != idle {
+		b.since = b.ticks // counted in shorter ticks so far
+		return nil, idle
+	}
 	limit, what := l.idle, "no message"
 	if b.fresh && l.firstMessage > 0 {
 		limit, what = l.firstMessage, "no first message"
 	}
 	if b.busy && passed(b.since, b.ticks, tick, limit) {
-		return &limitError{what: what, limit: limit}, false
+		return &limitError{what: what, limit: limit}, 0
 	}
-	return nil, limit > 0
+	return nil, tick
 }
 
 // tick counts one, and returns the error where the transport has not taken a message for too long.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"sort"
 	"testing"
@@ -40,6 +41,8 @@ func TestALimitInTicks(t *testing.T) {
 	require.False(t, passed(0, 1000, time.Second, 0), "no limit")
 	require.False(t, passed(0, 1000, time.Second, -1), "no limit")
 	require.Zero(t, tickOf(0, -1), "no limit, no tick")
+	require.Greater(t, tickOf(math.MaxInt64), time.Hour, "for ever")
+	require.False(t, passed(0, ticksOfLimit, tickOf(math.MaxInt64), math.MaxInt64))
 }
 
 // A limit on the first message alone leaves nothing to watch for once that has come.
@@ -47,14 +50,36 @@ func TestTheFirstMessageEndsItsWatch(t *testing.T) {
 	t.Parallel()
 	b := &inbox[int, int]{fresh: true}
 	limit := limits{firstMessage: time.Second}
-	_, again := b.tick(time.Second, limit)
-	require.True(t, again)
+	_, next := b.tick(time.Second, limit)
+	require.Equal(t, time.Second, next)
 	b.fresh = false
-	_, again = b.tick(time.Second, limit)
-	require.False(t, again)
-	limit.idle = time.Minute
-	_, again = b.tick(time.Second, limit)
-	require.True(t, again)
+	_, next = b.tick(time.Second, limit)
+	require.Zero(t, next)
+}
+
+// A short limit on the first message is not the pace at which a long idle limit is watched.
+func TestTheFirstMessageSlowsTheWatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := limits{idle: time.Hour, firstMessage: 80 * time.Millisecond}
+		b := &inbox[int, int]{busy: true} // the first message has come
+		fired := make(chan int, 1)
+		ticks := 0
+		began := time.Now()
+		stop := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) time.Duration {
+			ticks++
+			late, next := b.tick(tick, l)
+			if late != nil {
+				fired <- ticks
+			}
+			return next
+		})
+		defer stop()
+		require.LessOrEqual(t, <-fired, ticksOfLimit+2)
+		tooLate := time.Since(began) - l.idle
+		require.Positive(t, tooLate)
+		require.LessOrEqual(t, tooLate, l.idle/ticksOfLimit+l.firstMessage)
+	})
 }
 
 // deaf is an attempt that takes everything and brings nothing until it is broken.

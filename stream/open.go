@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -68,31 +67,37 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 // where the stream is complete, and an openError that is final, where they cannot be told.
 func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res], from checkpoint.Position) (any, error) {
 	cause := r.begin()
-	failure := &loss{op: "open", err: errGoroutineEnded, final: ReasonResume} // unless openOnce returns
+	failed := &openError{loss: &loss{op: "open", err: errGoroutineEnded, final: ReasonResume}, final: true} // unless open returns
 	var o *opened[Req, Res]
-	open := func() { o, failure = s.openOnce(ctx, from, cause) }
+	open := func() {
+		var failure *loss
+		if o, failure = s.openOnce(ctx, from, cause); failure == nil {
+			failed = nil
+		} else {
+			failed = &openError{loss: failure, final: failure.endsWell() || s.isLastWord(failure)}
+		}
+	}
 	if s.options.open.given {
 		contained(open) // a hedge waits for a result, whatever a callback does
 	} else {
 		open()
 	}
-	if failure == nil {
+	if failed == nil {
 		if !r.enter(o) {
 			o.attempt.cancel()
 		}
 		return o, nil
 	}
-	if cause = failure.err; ctx.Err() != nil {
+	if cause = failed.loss.err; ctx.Err() != nil {
 		cause = nil // it was cut short
 	}
 	r.fail(cause)
-	if failure.endsWell() {
-		return failure, nil // no failure in the eyes of policies: none tries again
+	if failed.loss.endsWell() {
+		return failed.loss, nil // no failure in the eyes of policies: none tries again
 	}
 	if other := r.await(ctx); other != nil {
 		return other, nil
 	}
-	failed := &openError{loss: failure, final: s.isLastWord(failure)}
 	if failed.final && s.options.open.executor != nil {
 		return failed, nil
 	}
@@ -161,7 +166,7 @@ func (l *loss) toldBy(op string, err error) *loss {
 
 // start opens a and calls Resume. It returns what failed.
 func (s *ClientStream[Req, Res]) start(a *attempt[Req, Res], r *Resumption[Req, Res]) (op string, err error) {
-	opts := slices.Clone(s.options.call)
+	opts := append([]grpc.CallOption{grpc.OnFinish(func(error) { a.over.Store(true) })}, s.options.call...)
 	if a.codec != nil {
 		opts = append(opts, grpc.ForceCodecV2(a.codec))
 	}

@@ -149,19 +149,16 @@ func (o *outbox[Req, Res]) done(m *Req, t ticket[Req, Res]) error {
 	return err
 }
 
-// release is forget for a message that an interceptor has refused. Where the codec has seen it, it may have been sent:
-// then its number is used.
-func (o *outbox[Req, Res]) release(t ticket[Req, Res]) {
+// retain ends the sending of the message in hand where the codec has seen it: it may have been sent, and is kept. It
+// reports whether that is so.
+func (o *outbox[Req, Res]) retain() bool {
 	o.mu.Lock()
-	maySent := o.replay && o.inHand == nil
-	if maySent {
-		o.dropNewest(t)
-		o.settle()
+	defer o.mu.Unlock()
+	if !o.replay || o.inHand != nil {
+		return false
 	}
-	o.mu.Unlock()
-	if !maySent {
-		o.forget(t)
-	}
+	o.settle()
+	return true
 }
 
 // dropNewest drops the message of t. The caller holds mu.
@@ -312,6 +309,9 @@ func (o *outbox[Req, Res]) leave() {
 func (o *outbox[Req, Res]) end(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.ended != nil {
+		return
+	}
 	o.ended, o.attempt = err, nil
 	for o.kept.len() > 0 {
 		o.drop(o.kept.popFront())

@@ -189,3 +189,20 @@ func TestAFencedOwnerGetsNothingMore(t *testing.T) {
 		wantEnd(t, err, stream.ReasonFenced, codes.Aborted, "three messages wait, and are not handed over")
 	})
 }
+
+// A fallback that wraps an error of Resume that carries no status does not make it the server's.
+func TestAFallbackThatWrapsACallbacksError(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, &feed{handler: stays()})
+		cb := positions()
+		cb.Resume = func(context.Context, *resumption) error { return errors.New("no token") }
+		_, err := w.dial(t.Context(), cb)
+		wantEnd(t, err, stream.ReasonResume, codes.Unknown, "without a fallback")
+		_, err = w.dial(t.Context(), cb, stream.WithOpenPolicies(fallback.NewWithFunc(
+			func(exec failsafe.Execution[any]) (any, error) {
+				return nil, fmt.Errorf("opening: %w", exec.LastError())
+			})))
+		wantEnd(t, err, stream.ReasonResume, codes.Unknown, "with a fallback that wraps")
+	})
+}

@@ -176,7 +176,14 @@ func (o *outbox[Req, Res]) closeSend() {
 func (o *outbox[Req, Res]) halfClose(a *attempt[Req, Res]) {
 	o.busy, o.since = true, o.ticks
 	o.mu.Unlock()
+	returned := false
+	defer func() {
+		if !returned { // an interceptor panics, or ends the goroutine
+			a.fail(&loss{op: "send", err: errGoroutineEnded, final: ReasonResume})
+		}
+		o.mu.Lock()
+		o.settle()
+	}()
 	_ = a.stream.CloseSend() // grpc: always nil; the status is Recv's to tell
-	o.mu.Lock()
-	o.settle()
+	returned = true
 }

@@ -71,7 +71,7 @@ type ClientStream[Req, Res any] struct {
 	lastErr   atomic.Pointer[attemptError]      // written by the lifecycle goroutine, read by Stats
 	trailer   atomic.Pointer[metadata.MD]       // of the last attempt that ended; written by the lifecycle goroutine
 	inside    atomic.Int32                      // callbacks of the lifecycle goroutine that are running
-	notBefore atomic.Int64                      // when the server wants to be tried again, in Unix nanoseconds; written by the lifecycle goroutine
+	notBefore atomic.Int64                      // when the server wants to be tried again, a time.Duration after inbox.start; written by the lifecycle goroutine
 	attached  chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
 	done      chan struct{}                     // closed by the lifecycle goroutine when it ends
 	final     error                             // how the stream ended; written before done is closed

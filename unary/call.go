@@ -45,7 +45,7 @@ type call struct {
 
 // underExecutor is what a call under an executor needs besides.
 type underExecutor struct {
-	hedges    hedgeGroup[outcome]
+	hedges    hedgeGroup[struct{}]
 	notBefore atomic.Pointer[time.Time] // the server's word on the next retry
 }
 
@@ -110,14 +110,8 @@ func (c *call) tryUnder(exec failsafe.Execution[any]) (any, error) {
 	}
 	c.under.hedges.begin()
 	reply, err := c.try(ctx, exec.IsHedge())
-	o := c.under.hedges.end(ctx, outcome{reply, err}, err != nil && exec.Hedges() > 0)
-	return o.reply, o.err
-}
-
-// outcome is what a try returns.
-type outcome struct {
-	reply any
-	err   error
+	c.under.hedges.end(ctx, struct{}{}, err != nil && exec.Hedges() > 0)
+	return reply, err // its own: the policies inside the hedge are to see it
 }
 
 // callKey is the context key of a call, for policies that an executor runs.

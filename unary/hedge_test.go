@@ -13,6 +13,7 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/bulkhead"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/hedgepolicy"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"github.com/stretchr/testify/assert"
@@ -202,4 +203,35 @@ func Test12FailingHedgeDoesNotBeatTheFirstTry(t *testing.T) {
 			require.Equal(t, "hedge", textOf(reply))
 		})
 	})
+}
+
+// A breaker inside a hedge sees the outcome of each try, whoever wins.
+func TestABreakerInsideAHedge(t *testing.T) {
+	t.Parallel()
+	for name, how := range map[string]func(...failsafe.Policy[any]) unary.Option{
+		"policies": func(p ...failsafe.Policy[any]) unary.Option { return unary.WithPolicies(p...) },
+		"executor": func(p ...failsafe.Policy[any]) unary.Option { return unary.WithExecutor(failsafe.With(p...)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				breaker := circuitbreaker.NewBuilder[any]().WithFailureThreshold(100).Build()
+				in := unary.ClientInterceptor(unary.WithIdempotent("*"), how(
+					hedgepolicy.NewBuilderWithDelay[any](10*time.Millisecond).Build(), breaker))
+				var tries atomic.Int32
+				_, err := call(t.Context(), in, func(_ context.Context, _ *response, _ []grpc.CallOption) error {
+					if tries.Add(1) == 1 {
+						time.Sleep(20 * time.Millisecond)
+						return status.Error(codes.Unavailable, "down")
+					}
+					time.Sleep(30 * time.Millisecond)
+					return nil
+				})
+				require.NoError(t, err)
+				time.Sleep(time.Second)
+				assert.EqualValues(t, 1, breaker.Metrics().Failures(), "failures")
+				assert.EqualValues(t, 1, breaker.Metrics().Successes(), "successes")
+			})
+		})
+	}
 }
