@@ -30,16 +30,13 @@ func (d disk) do(call, path string, run func() error) error {
 // error, and not an empty store.
 func (d disk) makeDir(dir string) error {
 	err := d.do("mkdir", dir, func() error { return os.Mkdir(dir, 0o700) })
-	switch {
-	case err == nil:
-		return d.syncDir(filepath.Dir(dir))
-	case !errors.Is(err, fs.ErrExist): // or it is not a directory: to open the lock file in it will tell
+	if err != nil && !errors.Is(err, fs.ErrExist) { // where it is not a directory, to open the lock file in it will tell
 		return err
 	}
-	// Whoever made it may have been killed before its name was on the disk. Where the folder it is in cannot be synced, that
-	// was none of ours.
+	// Also where it exists: whoever made it may have been killed before its name was on the disk. What cannot be synced at
+	// all is as safe as it gets.
 	err = d.syncDir(filepath.Dir(dir))
-	for _, cannot := range []error{fs.ErrPermission, errors.ErrUnsupported, syscall.EINVAL, syscall.EROFS} {
+	for _, cannot := range []error{fs.ErrPermission, errors.ErrUnsupported, syscall.EINVAL} {
 		if errors.Is(err, cannot) {
 			return nil
 		}

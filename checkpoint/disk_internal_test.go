@@ -35,18 +35,20 @@ func TestParentIsSyncedWhereTheDirectoryExists(t *testing.T) {
 // The parent may be somebody else's, or on a file system that syncs no folders.
 func TestParentThatCannotBeSynced(t *testing.T) {
 	t.Parallel()
-	for _, cannot := range []error{fs.ErrPermission, errors.ErrUnsupported, syscall.EINVAL, syscall.EROFS} {
+	for _, cannot := range []error{fs.ErrPermission, errors.ErrUnsupported, syscall.EINVAL} {
 		t.Run(cannot.Error(), func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			f, err := openFile(dir, disk{step: func(call, path string) error {
-				if call == "syncdir" && path == filepath.Dir(dir) {
-					return cannot
-				}
-				return nil
-			}})
-			require.NoError(t, err)
-			require.NoError(t, f.Close())
+			dir := filepath.Join(t.TempDir(), "store")
+			for range 2 { // made, and there already
+				f, err := openFile(dir, disk{step: func(call, path string) error {
+					if call == "syncdir" && path == filepath.Dir(dir) {
+						return cannot
+					}
+					return nil
+				}})
+				require.NoError(t, err)
+				require.NoError(t, f.Close())
+			}
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -38,7 +39,6 @@ type attempt[Req, Res any] struct {
 	lost    chan struct{}        // closed by fail, once
 	loss    atomic.Pointer[loss] // written by fail, once
 	aborted atomic.Pointer[loss] // written by whoever sends: grpc has aborted the attempt for a message that is bad
-	over    atomic.Bool          // set by grpc when it is done with the stream
 	suspect chan struct{}        // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
 
 	stopWatch func() // owned by the lifecycle goroutine
@@ -91,7 +91,7 @@ func (a *attempt[Req, Res]) suspected() {
 func (a *attempt[Req, Res]) refuses(err error) bool {
 	dead := errors.Is(err, io.EOF)
 	if slices.Contains([]codes.Code{codes.Unavailable, codes.Canceled, codes.DeadlineExceeded}, rpcstatus.Of(err).Code()) {
-		dead = dead || a.loss.Load() != nil || a.ctx.Err() != nil || a.hasAborted()
+		dead = dead || a.loss.Load() != nil || a.ctx.Err() != nil || a.stream.Context().Err() != nil
 	}
 	if dead {
 		a.suspected()
@@ -99,10 +99,12 @@ func (a *attempt[Req, Res]) refuses(err error) bool {
 	return !dead
 }
 
-// hasAborted reports whether grpc has ended the stream on this side, as it does after each error of Send but io.EOF. An
-// interceptor may give the stream a context of its own, and what is no stream of grpc's has only that.
-func (a *attempt[Req, Res]) hasAborted() bool {
-	return a.over.Load() || a.stream.Context().Err() != nil
+// neverSent reports whether err is grpc's own refusal of a message, which was not sent, and for which grpc has ended the
+// attempt. It leaves no other mark than its words: an interceptor's error may have the same code, after the message was
+// sent.
+func neverSent(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "trying to send message larger than max") || strings.Contains(text, "grpc: error while ")
 }
 
 // started takes over a stream that was opened. To ask for its context makes grpc leave retries to this package: its own,

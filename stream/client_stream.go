@@ -32,7 +32,7 @@ var (
 // the stream goes on, so who gives up sending then has to call CloseSend or Close, or Recv waits for ever. Where grpc
 // found the fault (size, encoding), it has aborted the attempt, and the stream goes on as after any other loss, or ends.
 // An interceptor's refusal leaves the attempt alone. With WithReplay, where an interceptor fails after grpc had m, that
-// counts as sent, and is sent again.
+// counts as sent, and is sent again; where it is refused then, too, it is let go.
 func (s *ClientStream[Req, Res]) Send(m *Req) error {
 	if m == nil {
 		return s.refusal(refused(errors.New("the message is nil")))
@@ -51,7 +51,7 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 		case err == nil:
 			return s.accept(m, t)
 		case t.attempt.refuses(err):
-			s.refuse(t, err)
+			s.refuse(m, t, err)
 			return s.refusal(refused(err))
 		case s.options.replay && errors.Is(err, io.EOF):
 			s.outbox.abandon(t.attempt)
@@ -89,14 +89,14 @@ func (s *ClientStream[Req, Res]) accept(m *Req, t ticket[Req, Res]) error {
 }
 
 // refuse ends a Send of a message that is bad.
-func (s *ClientStream[Req, Res]) refuse(t ticket[Req, Res], err error) {
+func (s *ClientStream[Req, Res]) refuse(m *Req, t ticket[Req, Res], err error) {
 	l := &loss{op: "send", err: err, ours: true}
 	switch {
-	case t.attempt.hasAborted():
+	case neverSent(err):
 		t.attempt.aborted.Store(l) // before the message is settled: lose looks after that
 		s.outbox.forget(t)
-		t.attempt.fail(l)
-	case s.outbox.retain(): // grpc had it, and an interceptor failed after that
+		t.attempt.suspected() // it may have ended before that, and then the server's word counts
+	case s.outbox.retain(m, t): // grpc had it, and an interceptor failed after that
 		t.attempt.fail(l)
 	default: // an interceptor has refused it
 		s.outbox.forget(t)
@@ -132,7 +132,7 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 		switch {
 		case err != nil:
 			if !isAbrupt(err) {
-				s.flush()
+				_ = s.flushed() // Close tells
 			}
 			return nil, err
 		case m != nil:
@@ -272,14 +272,6 @@ func (s *ClientStream[Req, Res]) Commit(ctx context.Context) error {
 		return s.commitError("commit", err)
 	}
 	return nil
-}
-
-// flush is flushed for who does not tell: the committer keeps the error, and publishes it, and Close tries again. The store
-// may end its goroutine.
-func (s *ClientStream[Req, Res]) flush() {
-	if s.committer != nil {
-		contained(func() { _ = s.flushed() })
-	}
 }
 
 // flushed commits what is processed, where there is a store.

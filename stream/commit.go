@@ -115,7 +115,8 @@ func (c *committer) write(ctx context.Context) error {
 	case err == nil && position == committed:
 		return nil
 	}
-	err = c.store.Commit(ctx, c.key, c.epoch, position)
+	err = errGoroutineEnded // where the store does that
+	contained(func() { err = c.store.Commit(ctx, c.key, c.epoch, position) })
 	c.done(position, err)
 	return err
 }

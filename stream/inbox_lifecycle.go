@@ -33,6 +33,9 @@ func (b *inbox[Req, Res]) startsFrom(p checkpoint.Position) {
 // moveTo makes p the position of the stream, once what has arrived before is handed over.
 func (b *inbox[Req, Res]) moveTo(p checkpoint.Position) {
 	b.resumePoint, b.uncovered, b.gapAt, b.atStart = p, 0, gap{}, false
+	if b.ended != nil { // what has arrived before is let go, and was not handed over
+		return
+	}
 	in := arrival[Res]{position: p, hasPos: true}
 	if b.ready.len() > 0 {
 		b.queue(in)
@@ -85,6 +88,9 @@ func (b *inbox[Req, Res]) awaitAfter(a *attempt[Req, Res]) *attempt[Req, Res] {
 	for b.ended == nil && (b.attempt == nil || b.attempt == a) {
 		b.wait()
 	}
+	if b.ended != nil { // Close says so while a callback still runs, and the attempt is there
+		return nil
+	}
 	return b.attempt
 }
 
@@ -133,7 +139,7 @@ func (b *inbox[Req, Res]) leave() {
 func (b *inbox[Req, Res]) abandon(closed error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.ended == nil || b.ready.len() > 0 {
+	if b.ended == nil || b.ready.len() > 0 && !b.abrupt {
 		b.ended = closed
 	}
 	b.ready, b.readyBytes = queue[arrival[Res]]{}, 0

@@ -19,6 +19,14 @@ import (
 // judge says whether the stream may go on after l. at is where the receiving half stands, and sent the number of
 // messages that the application has sent; both are zero for an attempt that was never attached.
 func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attemptError {
+	e := s.verdict(l, at, sent)
+	if e.final && !e.well {
+		return s.orContext(e) // the application was asked, and may have called Close
+	}
+	return e
+}
+
+func (s *ClientStream[Req, Res]) verdict(l *loss, at standing, sent uint64) *attemptError {
 	s.trailer.Store(&l.trailer)
 	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
 	if l.told != nil {
@@ -38,7 +46,7 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attem
 	case l.final != ReasonUnknown:
 		return e.endsWith(l.final)
 	case !l.ours && !s.mayResume(l.err, e.hint):
-		return s.orContext(s.refusedBy(e, l.err)) // the application was asked, and may have called Close
+		return s.refusedBy(e, l.err)
 	}
 	return s.checkSafe(e, at, sent, false)
 }
@@ -131,9 +139,9 @@ func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing, s
 	switch {
 	case err != nil:
 		e.cause = err
-		return s.orContext(e.endsWith(ReasonResume))
+		return e.endsWith(ReasonResume)
 	case !recovery.restart:
-		return s.orContext(e.endsWith(ReasonPositionLost))
+		return e.endsWith(ReasonPositionLost)
 	}
 	s.inbox.begins(recovery.from)
 	s.health.fruitless = 0

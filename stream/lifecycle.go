@@ -19,7 +19,12 @@ var errGoroutineEnded = errors.New("a callback has ended the goroutine")
 // run is the lifecycle goroutine. It owns the states: it opens attempts, attaches them, waits for their loss, and ends
 // the stream.
 func (s *ClientStream[Req, Res]) run() {
-	defer close(s.done)
+	defer func() {
+		if s.final == nil { // a listener of a policy has ended the goroutine
+			s.end((&attemptError{op: "open", cause: errGoroutineEnded}).endsWith(ReasonResume))
+		}
+		close(s.done)
+	}()
 	stopLeaving := context.AfterFunc(s.ctx, func() {
 		s.inbox.leave()
 		s.outbox.leave()
@@ -327,7 +332,7 @@ func (s *ClientStream[Req, Res]) end(end *attemptError) {
 	s.cancel(nil)
 	abrupt := isAbrupt(s.final)
 	if !abrupt && end.reason != ReasonStore {
-		s.flush()
+		_ = s.flushed() // kept in lastErr, and published; Close tries again
 	}
 	s.enter(Closed)
 	s.events.publish(event{kind: eventClosed, cause: s.final})
@@ -338,7 +343,7 @@ func (s *ClientStream[Req, Res]) end(end *attemptError) {
 		s.outbox.end(s.final)
 	}
 	if abrupt && end.reason != ReasonFenced {
-		s.flush()
+		_ = s.flushed()
 	}
 }
 

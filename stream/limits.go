@@ -97,7 +97,7 @@ func (b *inbox[Req, Res]) tick(tick time.Duration, l limits) (late *limitError, 
 	defer b.mu.Unlock()
 	b.ticks++
 	if idle := tickOf(l.idle); !b.fresh && tick != idle {
-		b.since = b.ticks // counted in shorter ticks so far
+		b.since = b.ticks - 1 // counted in shorter ticks so far; the wait began before this one
 		return nil, idle
 	}
 	limit, what := l.idle, "no message"

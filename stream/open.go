@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -104,14 +105,16 @@ func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res
 	return nil, failed
 }
 
-// contained calls f in a goroutine of its own, and waits for it: one that f ends is not the caller's.
+// contained calls f in a goroutine of its own, and waits for it: one that f ends is not the caller's. Where f panics, it does.
 func contained(f func()) {
-	done := make(chan struct{})
+	done := make(chan any)
 	go func() { // ends with f
-		defer close(done)
+		defer func() { done <- recover() }()
 		f()
 	}()
-	<-done
+	if p := <-done; p != nil {
+		panic(p) //nolint:forbidigo // f's own
+	}
 }
 
 // errNotAStream is the cause where a fallback, say, answers for a stream.
@@ -166,7 +169,7 @@ func (l *loss) toldBy(op string, err error) *loss {
 
 // start opens a and calls Resume. It returns what failed.
 func (s *ClientStream[Req, Res]) start(a *attempt[Req, Res], r *Resumption[Req, Res]) (op string, err error) {
-	opts := append([]grpc.CallOption{grpc.OnFinish(func(error) { a.over.Store(true) })}, s.options.call...)
+	opts := slices.Clone(s.options.call)
 	if a.codec != nil {
 		opts = append(opts, grpc.ForceCodecV2(a.codec))
 	}

@@ -49,6 +49,7 @@ type outbox[Req, Res any] struct {
 	// written while mu is held, read without it by the codec, for each message
 	turn  atomic.Uint64 // counts what was in hand: a message that comes again has another one
 	again atomic.Bool   // resend is set
+	coded atomic.Uint64 // the last turn in which the codec has encoded anything
 }
 
 // keptMessage is a message that may have to be sent again, encoded: what the caller does to it after Send does not
@@ -57,6 +58,8 @@ type keptMessage struct {
 	seq  uint64
 	data mem.BufferSlice // nil until it is encoded
 	size int
+
+	refused bool // Send has said so: where it is refused again, it is let go
 }
 
 // ticket is the right to send one message on an attempt.
@@ -149,15 +152,17 @@ func (o *outbox[Req, Res]) done(m *Req, t ticket[Req, Res]) error {
 	return err
 }
 
-// retain ends the sending of the message in hand where the codec has seen it: it may have been sent, and is kept. It
-// reports whether that is so.
-func (o *outbox[Req, Res]) retain() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.replay || o.inHand != nil {
+// retain ends the sending of m where the codec has encoded it, or what an interceptor has made of it: that may have been
+// sent, and m is kept. It reports whether that is so.
+func (o *outbox[Req, Res]) retain(m *Req, t ticket[Req, Res]) bool {
+	if !o.replay || o.coded.Load() != t.turn || o.done(m, t) != nil {
 		return false
 	}
-	o.settle()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if k := o.after(t.before); k != nil {
+		k.refused = true
+	}
 	return true
 }
 
@@ -217,6 +222,7 @@ func (o *outbox[Req, Res]) encoded(v any) (data mem.BufferSlice, turn uint64) {
 // keep is called by the codec, which has encoded v and began at this turn. v may be another message than the one in hand,
 // or late: an interceptor may send what it likes, in a goroutine of its own.
 func (o *outbox[Req, Res]) keep(v any, turn uint64, data mem.BufferSlice) mem.BufferSlice {
+	o.coded.Store(turn)
 	data = o.copies.fit(data) // it may copy: not while mu is held
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -66,10 +66,12 @@ func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k keptMessage, 
 	case err == nil:
 		s.counts.replayed.Add(1)
 		return true, true
-	case a.refuses(err):
-		s.refuseReplay(a, err)
+	case !a.refuses(err):
 		return false, false
+	case k.refused && !neverSent(err) && s.isLastWord(&loss{op: "replay", err: err}):
+		return false, true
 	default:
+		s.refuseReplay(a, err)
 		return false, false
 	}
 }
@@ -78,7 +80,7 @@ func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k keptMessage, 
 // an interceptor does not let it pass now.
 func (s *ClientStream[Req, Res]) refuseReplay(a *attempt[Req, Res], err error) {
 	l := &loss{op: "replay", err: err}
-	if a.hasAborted() || s.isLastWord(l) {
+	if neverSent(err) || s.isLastWord(l) {
 		l.final = ReasonResume
 		a.aborted.Store(l)
 	}

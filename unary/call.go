@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,8 +46,11 @@ type call struct {
 
 // underExecutor is what a call under an executor needs besides.
 type underExecutor struct {
-	hedges    hedgeGroup[struct{}]
 	notBefore atomic.Pointer[time.Time] // the server's word on the next retry
+
+	mu     sync.Mutex // guards the fields below
+	round  int        // retries before the newest hedges
+	hedges *hedgeGroup[outcome]
 }
 
 // run runs the call and returns its reply, or an error as the caller is to see it. A panic of the attempt is a failure
@@ -108,10 +112,27 @@ func (c *call) tryUnder(exec failsafe.Execution[any]) (any, error) {
 			waitUntil(ctx, *at)
 		}
 	}
-	c.under.hedges.begin()
+	hedges := c.under.group(exec.Retries())
+	hedges.begin()
 	reply, err := c.try(ctx, exec.IsHedge())
-	c.under.hedges.end(ctx, struct{}{}, err != nil && exec.Hedges() > 0)
-	return reply, err // its own: the policies inside the hedge are to see it
+	o := hedges.end(ctx, outcome{reply, err}, err != nil && exec.Hedges() > 0)
+	return o.reply, o.err
+}
+
+// outcome is what a try returns.
+type outcome struct {
+	reply any
+	err   error
+}
+
+// group returns the hedges of one round: a retry begins another.
+func (u *underExecutor) group(round int) *hedgeGroup[outcome] {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.hedges == nil || u.round != round {
+		u.round, u.hedges = round, &hedgeGroup[outcome]{}
+	}
+	return u.hedges
 }
 
 // callKey is the context key of a call, for policies that an executor runs.

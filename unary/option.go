@@ -27,7 +27,8 @@ func WithPolicies(policies ...failsafe.Policy[any]) Option {
 	return Option{apply: func(o *options) { o.all = o.chain(policies) }}
 }
 
-// WithExecutor is WithPolicies for an executor. A context of its own that is done cancels the calls, too.
+// WithExecutor is WithPolicies for an executor. A context of its own that is done cancels the calls, too. Policies inside a
+// hedge see a try that failed while another won as that one.
 //
 // The policies of an executor cannot be told apart. So denials are not reported by policy, a timeout around one try is
 // not retried by NewRetryPolicyBuilder, a server's pushback that asks not to try again is minded only by policies of that

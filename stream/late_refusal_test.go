@@ -1,0 +1,354 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/bulkhead"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/testnet"
+	"github.com/streamsafe/streamsafe/stream"
+)
+
+// An interceptor refuses a message that grpc had, and the attempt has ended meanwhile: the number is not given again.
+func TestALateRefusalWhileTheAttemptEnds(t *testing.T) {
+	t.Parallel()
+	t.Run("with a handshake", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f := &feed{}
+			var w *world
+			w = newWorld(t, f, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+				if err := next(m); err != nil {
+					return err
+				}
+				if frameOf(asRequest(m)).seq == 3 && f.last() < 3 {
+					time.Sleep(time.Millisecond)
+					w.Cut(testnet.RST)
+					time.Sleep(time.Millisecond)
+					return errors.New("the audit log is full")
+				}
+				return nil
+			})))
+			s := w.mustOpen(withReplay())
+			ended := receiving(s)
+			mustSend(t, s, 1, 2)
+			requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonMessage, "3")
+			goesOn(t, ended)
+			mustSend(t, s, 4, 4)
+			goesOn(t, ended)
+			require.Equal(t, upTo(4), f.stored)
+		})
+	})
+	t.Run("without", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			var stored []frame // what a server that drops what it has by its number has kept
+			handler := func(s bidi) error {
+				for {
+					m, err := s.Recv()
+					if err != nil {
+						return err
+					}
+					fr := frameOf(m)
+					mu.Lock()
+					if fr.seq == uint64(len(stored))+1 {
+						stored = append(stored, fr)
+					}
+					n := uint64(len(stored))
+					mu.Unlock()
+					if err := s.Send(frame{kind: ack, seq: n}.response()); err != nil {
+						return err
+					}
+				}
+			}
+			var w *world
+			w = newWorld(t, &feed{handler: handler}, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+				if err := next(m); err != nil {
+					return err
+				}
+				if fr := frameOf(asRequest(m)); fr.seq == 3 && fr.size == 100 {
+					time.Sleep(time.Millisecond)
+					w.Cut(testnet.RST)
+					time.Sleep(time.Millisecond)
+					return errors.New("the audit log is full")
+				}
+				return nil
+			})))
+			cb := acking()
+			cb.Sequence = func(m *request) uint64 { return frameOf(m).seq }
+			s := w.mustDial(cb, withReplay())
+			ended := receiving(s)
+			mustSend(t, s, 1, 2)
+			requireReason(t, s.Send(frame{kind: data, seq: 3, size: 100}.request()), stream.ReasonMessage, "refused")
+			t.Logf("last seq: %d", s.Stats().LastSeq)
+			// the number is free, says the stream: the next message has it
+			err := s.Send(frame{kind: data, seq: s.Stats().LastSeq + 1, size: 200}.request())
+			require.NoError(t, err)
+			goesOn(t, ended)
+			sizes := make([]int, 0, len(stored))
+			for _, fr := range stored {
+				sizes = append(sizes, fr.size)
+			}
+			require.Contains(t, sizes, 200, "a message that Send has accepted, and that counts as acknowledged")
+		})
+	})
+}
+
+// An interceptor that sends a copy, as it has to, and fails after that: the number is used, too.
+func TestALateRefusalOfACopy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &feed{}
+		w := newWorld(t, f, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+			if err := next(proto.Clone(asRequest(m))); err != nil {
+				return err
+			}
+			if frameOf(asRequest(m)).seq == 3 && f.last() < 3 {
+				time.Sleep(time.Millisecond)
+				return errors.New("the audit log is full")
+			}
+			return nil
+		})))
+		s := w.mustOpen(withReplay())
+		ended := receiving(s)
+		mustSend(t, s, 1, 2)
+		requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonMessage, "3")
+		goesOn(t, ended)
+		mustSend(t, s, 4, 4)
+		goesOn(t, ended)
+		require.Equal(t, upTo(4), f.stored)
+	})
+}
+
+// reopens is an interceptor that opens again when that fails, as retry interceptors and ones that refresh a token do.
+func reopens(send func(m any, next func(any) error) error) grpc.StreamClientInterceptor {
+	return func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, next grpc.Streamer,
+		opts ...grpc.CallOption,
+	) (grpc.ClientStream, error) {
+		s, err := next(ctx, desc, conn, method, opts...)
+		if err != nil {
+			if s, err = next(ctx, desc, conn, method, opts...); err != nil {
+				return nil, err
+			}
+		}
+		return sendingStream{s, send}, nil
+	}
+}
+
+// staleToken fails the first time.
+type staleToken struct{ calls atomic.Int32 }
+
+func (c *staleToken) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	if c.calls.Add(1) == 1 {
+		return nil, status.Error(codes.Unauthenticated, "stale token")
+	}
+	return map[string]string{}, nil
+}
+func (*staleToken) RequireTransportSecurity() bool { return false }
+
+// An interceptor may open again what failed to open, with the same options: the attempt is alive.
+func TestAnInterceptorThatOpensTwice(t *testing.T) {
+	t.Parallel()
+	t.Run("a refusal with UNAVAILABLE", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			var got []uint64
+			w := newWorld(t, &feed{handler: reads(&got)}, grpc.WithPerRPCCredentials(&staleToken{}),
+				grpc.WithStreamInterceptor(reopens(func(m any, next func(any) error) error {
+					if frameOf(asRequest(m)).seq == 99 {
+						return errGone
+					}
+					return next(m)
+				})))
+			s := w.mustDial(acking(), withReplay())
+			ended := receiving(s)
+			mustSend(t, s, 1, 1)
+			told := make(chan error, 1)
+			go func() { told <- s.Send(frame{kind: data, seq: 99}.request()) }()
+			rest(time.Hour)
+			select {
+			case err := <-told:
+				requireReason(t, err, stream.ReasonMessage, "99")
+			default:
+				t.Fatalf("Send waits for an hour, on a good connection; state %v, attempts %d", s.State(), s.Stats().Attempts)
+			}
+			goesOn(t, ended)
+		})
+	})
+	t.Run("another refusal", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			var got []uint64
+			w := newWorld(t, &feed{handler: reads(&got)}, grpc.WithPerRPCCredentials(&staleToken{}),
+				grpc.WithStreamInterceptor(reopens(func(m any, next func(any) error) error {
+					if frameOf(asRequest(m)).seq == 99 {
+						return errors.New("99")
+					}
+					return next(m)
+				})))
+			s := w.mustDial(acking())
+			ended := receiving(s)
+			mustSend(t, s, 1, 1)
+			requireReason(t, s.Send(frame{kind: data, seq: 99}.request()), stream.ReasonMessage, "99")
+			goesOn(t, ended) // by default there is no resuming after a Send
+		})
+	})
+}
+
+type countedHeader struct {
+	grpc.ClientStream
+	calls *atomic.Int64
+}
+
+func (s countedHeader) Header() (metadata.MD, error) {
+	if s.calls.Add(1) > 10_000 { // give up: the bubble's clock stands still
+		runtime.Goexit()
+	}
+	return s.ClientStream.Header()
+}
+
+// Header does not ask a dead attempt again and again.
+func TestHeaderAfterCloseWhileACallbackRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		w := newWorld(t, &feed{handler: stays()}, wrapped(func(_ context.Context, s grpc.ClientStream) grpc.ClientStream {
+			return countedHeader{s, &calls}
+		}))
+		returns := make(chan struct{})
+		cb := acking()
+		cb.Replay = func(m *request, _ uint64) *request { <-returns; return m }
+		s := w.mustDial(cb, withReplay())
+		mustSend(t, s, 1, 1)
+		receiving(s)
+		w.Cut(testnet.RST)
+		rest(time.Minute)
+		require.Equal(t, stream.Attached, s.State(), "Replay runs")
+		require.NoError(t, s.Close())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = s.Header()
+		}()
+		synctest.Wait()
+		n := calls.Load()
+		close(returns)
+		<-done
+		require.Less(t, n, int64(10), "calls of Header")
+	})
+}
+
+// What Close lets go was not handed over: the position that Lost tells then is not processed.
+func TestCloseWhileLostRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var store checkpoint.Memory
+		w := scripted(t, sends(status.Error(codes.OutOfRange, "compacted"), numbered(1, 2, 3)...), stays())
+		cb := positions()
+		asked, returns := make(chan struct{}), make(chan struct{})
+		cb.Lost = func(context.Context, checkpoint.Position, error) (stream.Recovery, error) {
+			close(asked)
+			<-returns
+			return stream.RestartFrom(checkpoint.Position{Seq: 100}), nil
+		}
+		s := w.mustDial(cb, stream.WithForgetfulSends(), stream.WithStore(&store, "k", stream.CommitInterval(time.Hour)))
+		rest(time.Second)
+		go func() { _ = s.Send(frame{kind: data}.request()) }() // finds the attempt dead; nobody has called Recv yet
+		<-asked
+		require.Equal(t, 3, s.Stats().Waiting, "messages that wait for Recv")
+		require.NoError(t, s.Close())
+		close(returns)
+		rest(time.Minute)
+		require.Equal(t, stream.Closed, s.State())
+		record, err := store.Load(t.Context(), "k")
+		require.NoError(t, err)
+		require.Zero(t, record.Position.Seq, "committed; nothing was handed over")
+	})
+}
+
+// A listener of a policy held for life ends the goroutine.
+func TestAListenerThatDoesNotReturn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		limit := bulkhead.NewBuilder[any](1).OnFull(func(failsafe.ExecutionEvent[any]) { runtime.Goexit() }).Build()
+		require.True(t, limit.TryAcquirePermit())
+		s, err := scripted(t, stays()).dial(t.Context(), positions(), stream.WithStreamPolicies(limit))
+		require.True(t, s != nil || err != nil, "Resilient returned nil, nil")
+		require.Error(t, err)
+	})
+}
+
+// slowRecv is a stream with an interceptor's RecvMsg that takes its time to tell of the end.
+type slowRecv struct {
+	grpc.ClientStream
+	send func(m any, next func(any) error) error
+}
+
+func (s slowRecv) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err != nil {
+		time.Sleep(time.Millisecond)
+	}
+	return err
+}
+
+// The server has ended the stream, and before Recv tells of it a message is refused: the server's word counts.
+func TestTheServersWordAndARefusedMessage(t *testing.T) {
+	t.Parallel()
+	for name, last := range map[string]error{"OK": nil, "a status": errLastWord} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, &feed{handler: lasts(time.Second, last)},
+					wrapped(func(_ context.Context, s grpc.ClientStream) grpc.ClientStream { return slowRecv{s, nil} }))
+				s := w.mustDial(positions(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(1000)))
+				mustSend(t, s, 1, 1)
+				ended := receiving(s)
+				time.Sleep(time.Second + 500*time.Microsecond)
+				requireReason(t, s.Send(frame{kind: data, size: 5000}.request()), stream.ReasonMessage, "too large")
+				err := <-ended
+				if last == nil {
+					require.ErrorIs(t, err, io.EOF)
+					return
+				}
+				wantEnd(t, err, stream.ReasonServer, codes.InvalidArgument, "the server's last word")
+			})
+		})
+	}
+}
+
+// An idle limit that is watched at another pace before the first message is no later for that.
+func TestTheIdleTimeoutAfterAFirstMessageTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := scripted(t, lasts(time.Hour, nil, frame{kind: data, seq: 1}), stays())
+		d := &diary{}
+		s := w.mustDial(positions(), stream.WithFirstMessageTimeout(72*time.Millisecond), stream.WithIdleTimeout(80*time.Millisecond),
+			stream.WithObserver(d))
+		mustReceive(t, s, 1)
+		began := time.Now()
+		receiving(s)
+		for len(d.of("detached")) == 0 {
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+		}
+		require.LessOrEqual(t, time.Since(began), 90*time.Millisecond, "an eighth late at the most")
+	})
+}
