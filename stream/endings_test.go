@@ -2,87 +2,105 @@ package stream_test
 
 import (
 	"context"
-	"errors"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/bulkhead"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
+	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
-// A message that Send has refused is let go where it is refused in the replay, too.
-func TestAMessageThatIsAlwaysRefusedLate(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := &feed{}
-		w := newWorld(t, f, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
-			if err := next(m); err != nil {
-				return err
-			}
-			if frameOf(asRequest(m)).seq == 3 {
-				return errors.New("the audit log does not take this one")
-			}
-			return nil
-		})))
-		s := w.mustOpen(withReplay())
-		ended := receiving(s)
-		mustSend(t, s, 1, 2)
-		requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonMessage, "3")
-		goesOn(t, ended)
-	})
+type countedHeader struct {
+	grpc.ClientStream
+	calls *atomic.Int64
 }
 
-// As above, with an option of the connection's, which comes first.
-func TestATooLargeMessageWhileGRPCEndsTheAttempt(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var ending atomic.Bool
-		ends := make(chan struct{})
-		w := newWorld(t, &feed{handler: inOrder(lasts(time.Second, errGone), stays())},
-			grpc.WithDefaultCallOptions(grpc.OnFinish(func(error) {
-				if ending.CompareAndSwap(false, true) {
-					<-ends
-				}
-			})))
-		s := w.mustDial(acking(), withReplay(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(1000)))
-		mustSend(t, s, 1, 1)
-		ended := receiving(s)
-		time.Sleep(2 * time.Second)
-		require.True(t, ending.Load())
-		requireReason(t, s.Send(frame{kind: data, seq: 2, size: 5000}.request()), stream.ReasonMessage, "too large")
-		close(ends)
-		goesOn(t, ended)
-		mustSend(t, s, 2, 2)
-		require.Equal(t, uint64(2), s.Stats().LastSeq)
-	})
+func (s countedHeader) Header() (metadata.MD, error) {
+	if s.calls.Add(1) > 10_000 { // give up: the bubble's clock stands still
+		runtime.Goexit()
+	}
+	return s.ClientStream.Header()
 }
 
-// A replayed message is refused with an error that may be resumed, on an attempt that the server has ended.
-func TestAReplayRefusedOnAnEndedAttempt(t *testing.T) {
+// Header does not ask a dead attempt again and again.
+func TestHeaderAfterCloseWhileACallbackRuns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		busy := withRetryInfo(t, codes.ResourceExhausted, time.Second)
-		sent := 0
-		w := newWorld(t, &feed{handler: inOrder(stays(), lasts(time.Millisecond, busy), stays())},
-			grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
-				if sent++; sent == 2 {
-					time.Sleep(10 * time.Millisecond) // the server ends the attempt
-					return busy
-				}
-				return next(m)
-			})))
-		s := w.mustDial(acking(), withReplay())
-		ended := receiving(s)
+		var calls atomic.Int64
+		w := newWorld(t, &feed{handler: stays()}, wrapped(func(_ context.Context, s grpc.ClientStream) grpc.ClientStream {
+			return countedHeader{s, &calls}
+		}))
+		returns := make(chan struct{})
+		cb := acking()
+		cb.Replay = func(m *request, _ uint64) *request { <-returns; return m }
+		s := w.mustDial(cb, withReplay())
 		mustSend(t, s, 1, 1)
-		synctest.Wait()
+		receiving(s)
 		w.Cut(testnet.RST)
-		goesOn(t, ended)
+		rest(time.Minute)
+		require.Equal(t, stream.Attached, s.State(), "Replay runs")
+		require.NoError(t, s.Close())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = s.Header()
+		}()
+		synctest.Wait()
+		n := calls.Load()
+		close(returns)
+		<-done
+		require.Less(t, n, int64(10), "calls of Header")
+	})
+}
+
+// What Close lets go was not handed over: the position that Lost tells then is not processed.
+func TestCloseWhileLostRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var store checkpoint.Memory
+		w := scripted(t, sends(status.Error(codes.OutOfRange, "compacted"), numbered(1, 2, 3)...), stays())
+		cb := positions()
+		asked, returns := make(chan struct{}), make(chan struct{})
+		cb.Lost = func(context.Context, checkpoint.Position, error) (stream.Recovery, error) {
+			close(asked)
+			<-returns
+			return stream.RestartFrom(checkpoint.Position{Seq: 100}), nil
+		}
+		s := w.mustDial(cb, stream.WithForgetfulSends(), stream.WithStore(&store, "k", stream.CommitInterval(time.Hour)))
+		rest(time.Second)
+		go func() { _ = s.Send(frame{kind: data}.request()) }() // finds the attempt dead; nobody has called Recv yet
+		<-asked
+		require.Equal(t, 3, s.Stats().Waiting, "messages that wait for Recv")
+		require.NoError(t, s.Close())
+		close(returns)
+		rest(time.Minute)
+		require.Equal(t, stream.Closed, s.State())
+		record, err := store.Load(t.Context(), "k")
+		require.NoError(t, err)
+		require.Zero(t, record.Position.Seq, "committed; nothing was handed over")
+	})
+}
+
+// A listener of a policy held for life ends the goroutine.
+func TestAListenerThatDoesNotReturn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		limit := bulkhead.NewBuilder[any](1).OnFull(func(failsafe.ExecutionEvent[any]) { runtime.Goexit() }).Build()
+		require.True(t, limit.TryAcquirePermit())
+		s, err := scripted(t, stays()).dial(t.Context(), positions(), stream.WithStreamPolicies(limit))
+		require.True(t, s != nil || err != nil, "Resilient returned nil, nil")
+		require.Error(t, err)
 	})
 }
 

@@ -4,23 +4,18 @@ import (
 	"context"
 	"errors"
 	"io"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go"
-	"github.com/failsafe-go/failsafe-go/bulkhead"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
 )
@@ -161,6 +156,7 @@ func (c *staleToken) GetRequestMetadata(context.Context, ...string) (map[string]
 	}
 	return map[string]string{}, nil
 }
+
 func (*staleToken) RequireTransportSecurity() bool { return false }
 
 // An interceptor may open again what failed to open, with the same options: the attempt is alive.
@@ -212,89 +208,6 @@ func TestAnInterceptorThatOpensTwice(t *testing.T) {
 	})
 }
 
-type countedHeader struct {
-	grpc.ClientStream
-	calls *atomic.Int64
-}
-
-func (s countedHeader) Header() (metadata.MD, error) {
-	if s.calls.Add(1) > 10_000 { // give up: the bubble's clock stands still
-		runtime.Goexit()
-	}
-	return s.ClientStream.Header()
-}
-
-// Header does not ask a dead attempt again and again.
-func TestHeaderAfterCloseWhileACallbackRuns(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var calls atomic.Int64
-		w := newWorld(t, &feed{handler: stays()}, wrapped(func(_ context.Context, s grpc.ClientStream) grpc.ClientStream {
-			return countedHeader{s, &calls}
-		}))
-		returns := make(chan struct{})
-		cb := acking()
-		cb.Replay = func(m *request, _ uint64) *request { <-returns; return m }
-		s := w.mustDial(cb, withReplay())
-		mustSend(t, s, 1, 1)
-		receiving(s)
-		w.Cut(testnet.RST)
-		rest(time.Minute)
-		require.Equal(t, stream.Attached, s.State(), "Replay runs")
-		require.NoError(t, s.Close())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_, _ = s.Header()
-		}()
-		synctest.Wait()
-		n := calls.Load()
-		close(returns)
-		<-done
-		require.Less(t, n, int64(10), "calls of Header")
-	})
-}
-
-// What Close lets go was not handed over: the position that Lost tells then is not processed.
-func TestCloseWhileLostRuns(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var store checkpoint.Memory
-		w := scripted(t, sends(status.Error(codes.OutOfRange, "compacted"), numbered(1, 2, 3)...), stays())
-		cb := positions()
-		asked, returns := make(chan struct{}), make(chan struct{})
-		cb.Lost = func(context.Context, checkpoint.Position, error) (stream.Recovery, error) {
-			close(asked)
-			<-returns
-			return stream.RestartFrom(checkpoint.Position{Seq: 100}), nil
-		}
-		s := w.mustDial(cb, stream.WithForgetfulSends(), stream.WithStore(&store, "k", stream.CommitInterval(time.Hour)))
-		rest(time.Second)
-		go func() { _ = s.Send(frame{kind: data}.request()) }() // finds the attempt dead; nobody has called Recv yet
-		<-asked
-		require.Equal(t, 3, s.Stats().Waiting, "messages that wait for Recv")
-		require.NoError(t, s.Close())
-		close(returns)
-		rest(time.Minute)
-		require.Equal(t, stream.Closed, s.State())
-		record, err := store.Load(t.Context(), "k")
-		require.NoError(t, err)
-		require.Zero(t, record.Position.Seq, "committed; nothing was handed over")
-	})
-}
-
-// A listener of a policy held for life ends the goroutine.
-func TestAListenerThatDoesNotReturn(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		limit := bulkhead.NewBuilder[any](1).OnFull(func(failsafe.ExecutionEvent[any]) { runtime.Goexit() }).Build()
-		require.True(t, limit.TryAcquirePermit())
-		s, err := scripted(t, stays()).dial(t.Context(), positions(), stream.WithStreamPolicies(limit))
-		require.True(t, s != nil || err != nil, "Resilient returned nil, nil")
-		require.Error(t, err)
-	})
-}
-
 // slowRecv is a stream with an interceptor's RecvMsg that takes its time to tell of the end.
 type slowRecv struct {
 	grpc.ClientStream
@@ -334,21 +247,73 @@ func TestTheServersWordAndARefusedMessage(t *testing.T) {
 	}
 }
 
-// An idle limit that is watched at another pace before the first message is no later for that.
-func TestTheIdleTimeoutAfterAFirstMessageTimeout(t *testing.T) {
+// A message that Send has refused is let go where it is refused in the replay, too.
+func TestAMessageThatIsAlwaysRefusedLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := scripted(t, lasts(time.Hour, nil, frame{kind: data, seq: 1}), stays())
-		d := &diary{}
-		s := w.mustDial(positions(), stream.WithFirstMessageTimeout(72*time.Millisecond), stream.WithIdleTimeout(80*time.Millisecond),
-			stream.WithObserver(d))
-		mustReceive(t, s, 1)
-		began := time.Now()
-		receiving(s)
-		for len(d.of("detached")) == 0 {
-			time.Sleep(time.Millisecond)
-			synctest.Wait()
-		}
-		require.LessOrEqual(t, time.Since(began), 90*time.Millisecond, "an eighth late at the most")
+		f := &feed{}
+		w := newWorld(t, f, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+			if err := next(m); err != nil {
+				return err
+			}
+			if frameOf(asRequest(m)).seq == 3 {
+				return errors.New("the audit log does not take this one")
+			}
+			return nil
+		})))
+		s := w.mustOpen(withReplay())
+		ended := receiving(s)
+		mustSend(t, s, 1, 2)
+		requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonMessage, "3")
+		goesOn(t, ended)
+	})
+}
+
+// A too large message was never on the wire, and its number is free, also where the attempt ends at the same time: an option
+// of the connection's holds that up.
+func TestATooLargeMessageWhileGRPCEndsTheAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var ending atomic.Bool
+		ends := make(chan struct{})
+		w := newWorld(t, &feed{handler: inOrder(lasts(time.Second, errGone), stays())},
+			grpc.WithDefaultCallOptions(grpc.OnFinish(func(error) {
+				if ending.CompareAndSwap(false, true) {
+					<-ends
+				}
+			})))
+		s := w.mustDial(acking(), withReplay(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(1000)))
+		mustSend(t, s, 1, 1)
+		ended := receiving(s)
+		time.Sleep(2 * time.Second)
+		require.True(t, ending.Load())
+		requireReason(t, s.Send(frame{kind: data, seq: 2, size: 5000}.request()), stream.ReasonMessage, "too large")
+		close(ends)
+		goesOn(t, ended)
+		mustSend(t, s, 2, 2)
+		require.Equal(t, uint64(2), s.Stats().LastSeq)
+	})
+}
+
+// A replayed message is refused with an error that may be resumed, on an attempt that the server has ended.
+func TestAReplayRefusedOnAnEndedAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		busy := withRetryInfo(t, codes.ResourceExhausted, time.Second)
+		sent := 0
+		w := newWorld(t, &feed{handler: inOrder(stays(), lasts(time.Millisecond, busy), stays())},
+			grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+				if sent++; sent == 2 {
+					time.Sleep(10 * time.Millisecond) // the server ends the attempt
+					return busy
+				}
+				return next(m)
+			})))
+		s := w.mustDial(acking(), withReplay())
+		ended := receiving(s)
+		mustSend(t, s, 1, 1)
+		synctest.Wait()
+		w.Cut(testnet.RST)
+		goesOn(t, ended)
 	})
 }

@@ -282,3 +282,22 @@ func TestTheIdleTimeoutBelowTheFirstMessages(t *testing.T) {
 		requireLimit(t, time.Second, time.Since(began)-2500*time.Millisecond)
 	})
 }
+
+// An idle limit that is watched at another pace before the first message is no later for that.
+func TestTheIdleTimeoutAfterAFirstMessageTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := scripted(t, lasts(time.Hour, nil, frame{kind: data, seq: 1}), stays())
+		d := &diary{}
+		s := w.mustDial(positions(), stream.WithFirstMessageTimeout(72*time.Millisecond), stream.WithIdleTimeout(80*time.Millisecond),
+			stream.WithObserver(d))
+		mustReceive(t, s, 1)
+		began := time.Now()
+		receiving(s)
+		for len(d.of("detached")) == 0 {
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+		}
+		require.LessOrEqual(t, time.Since(began), 90*time.Millisecond, "an eighth late at the most")
+	})
+}
