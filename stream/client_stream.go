@@ -96,7 +96,9 @@ func (s *ClientStream[Req, Res]) refuse(m *Req, t ticket[Req, Res], err error) {
 		t.attempt.aborted.Store(l) // before the message is settled: lose looks after that
 		s.outbox.forget(t)
 		t.attempt.suspected() // it may have ended before that, and then the server's word counts
-	case s.outbox.retain(m, t): // grpc had it, and an interceptor failed after that
+	case s.outbox.mayBeSent(t): // grpc had it, and an interceptor failed after that
+		s.outbox.markRefused(t)
+		_ = s.accept(m, t) // where it cannot be kept the stream ends
 		t.attempt.fail(l)
 	default: // an interceptor has refused it
 		s.outbox.forget(t)

@@ -118,22 +118,29 @@ func TestAnInterceptorThatTellsOfADeadAttempt(t *testing.T) {
 	}
 }
 
+// tooLate is an interceptor that may refuse a message after it was sent.
+func tooLate(refuse func(frame) error) grpc.DialOption {
+	return grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+		if err := next(m); err != nil {
+			return err
+		}
+		return refuse(frameOf(asRequest(m)))
+	}))
+}
+
 // It may refuse one that grpc had: that may be on its way, or the attempt may be dead, and the interceptor hides it. The
 // message counts as sent, and the attempt is given up: then the server tells what it has.
 func TestAMessageThatAnInterceptorRefusesTooLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &feed{}
-		w := newWorld(t, f, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
-			if err := next(m); err != nil {
-				return err
+		w := newWorld(t, f, tooLate(func(fr frame) error {
+			if fr.seq != 3 {
+				return nil
 			}
-			if frameOf(asRequest(m)).seq == 3 {
-				time.Sleep(time.Millisecond)
-				return errors.New("the audit log is full")
-			}
-			return nil
-		})))
+			time.Sleep(time.Millisecond)
+			return errors.New("the audit log is full")
+		}))
 		s := w.mustOpen(withReplay())
 		ended := receiving(s)
 		mustSend(t, s, 1, 2)

@@ -28,18 +28,15 @@ func TestALateRefusalWhileTheAttemptEnds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &feed{}
 			var w *world
-			w = newWorld(t, f, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
-				if err := next(m); err != nil {
-					return err
+			w = newWorld(t, f, tooLate(func(fr frame) error {
+				if fr.seq != 3 || f.last() >= 3 {
+					return nil
 				}
-				if frameOf(asRequest(m)).seq == 3 && f.last() < 3 {
-					time.Sleep(time.Millisecond)
-					w.Cut(testnet.RST)
-					time.Sleep(time.Millisecond)
-					return errors.New("the audit log is full")
-				}
-				return nil
-			})))
+				time.Sleep(time.Millisecond)
+				w.Cut(testnet.RST)
+				time.Sleep(time.Millisecond)
+				return errors.New("the audit log is full")
+			}))
 			s := w.mustOpen(withReplay())
 			ended := receiving(s)
 			mustSend(t, s, 1, 2)
@@ -129,6 +126,28 @@ func TestALateRefusalOfACopy(t *testing.T) {
 		mustSend(t, s, 4, 4)
 		goesOn(t, ended)
 		require.Equal(t, upTo(4), f.stored)
+	})
+}
+
+// One that sends something else for what cannot be encoded, and fails after that: the message cannot be kept, and whether
+// the server has it is in doubt.
+func TestALateRefusalOfWhatCannotBeKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		bad := badMessages()["not to be encoded"]
+		w := newWorld(t, &feed{}, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+			if m != any(bad) {
+				return next(m)
+			}
+			if err := next(frame{kind: data, seq: 1}.request()); err != nil {
+				return err
+			}
+			return errors.New("the audit log is full")
+		})))
+		s := w.mustOpen(withReplay())
+		ended := receiving(s)
+		requireReason(t, s.Send(bad), stream.ReasonMessage, "refused")
+		requireReason(t, <-ended, stream.ReasonSendsInDoubt, "end of the stream")
 	})
 }
 
@@ -252,15 +271,12 @@ func TestAMessageThatIsAlwaysRefusedLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &feed{}
-		w := newWorld(t, f, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
-			if err := next(m); err != nil {
-				return err
-			}
-			if frameOf(asRequest(m)).seq == 3 {
+		w := newWorld(t, f, tooLate(func(fr frame) error {
+			if fr.seq == 3 {
 				return errors.New("the audit log does not take this one")
 			}
 			return nil
-		})))
+		}))
 		s := w.mustOpen(withReplay())
 		ended := receiving(s)
 		mustSend(t, s, 1, 2)

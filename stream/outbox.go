@@ -152,18 +152,18 @@ func (o *outbox[Req, Res]) done(m *Req, t ticket[Req, Res]) error {
 	return err
 }
 
-// retain ends the sending of m where the codec has encoded it, or what an interceptor has made of it: that may have been
-// sent, and m is kept. It reports whether that is so.
-func (o *outbox[Req, Res]) retain(m *Req, t ticket[Req, Res]) bool {
-	if !o.replay || o.coded.Load() != t.turn || o.done(m, t) != nil {
-		return false
-	}
+// mayBeSent reports whether the codec has encoded the message of t, or what an interceptor has made of it.
+func (o *outbox[Req, Res]) mayBeSent(t ticket[Req, Res]) bool {
+	return o.replay && o.coded.Load() == t.turn
+}
+
+// markRefused notes that Send has refused the message of t, though it is kept.
+func (o *outbox[Req, Res]) markRefused(t ticket[Req, Res]) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if k := o.after(t.before); k != nil {
 		k.refused = true
 	}
-	return true
 }
 
 // dropNewest drops the message of t. The caller holds mu.
