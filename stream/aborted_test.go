@@ -28,7 +28,7 @@ func TestATooLargeMessageAndAContextOfAnInterceptors(t *testing.T) {
 		w := newWorld(t, &feed{handler: stays()}, wrapped(func(ctx context.Context, s grpc.ClientStream) grpc.ClientStream {
 			return ownContext{s, context.WithValue(ctx, frame{}, 1)}
 		}))
-		s := w.mustDial(positions(), stream.WithForgetfulSends(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(1000)))
+		s := w.mustDial(positions(), stream.WithAtMostOnceSends(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(1000)))
 		ended := receiving(s)
 		err := s.Send(frame{kind: data, size: 5000}.request())
 		wantEnd(t, err, stream.ReasonMessage, codes.ResourceExhausted, "the message")

@@ -44,7 +44,7 @@ func TestAllocations(t *testing.T) { //nolint:paralleltest // it counts the allo
 	acks := cb
 	acks.Acked = func(m *response) (uint64, bool) { return frameOf(m).seq, true }
 	limits := []stream.ClientOption{
-		stream.WithForgetfulSends(), stream.WithIdleTimeout(time.Minute), stream.WithSendTimeout(time.Minute),
+		stream.WithAtMostOnceSends(), stream.WithIdleTimeout(time.Minute), stream.WithSendTimeout(time.Minute),
 	}
 	for _, c := range []struct {
 		name      string
@@ -52,7 +52,7 @@ func TestAllocations(t *testing.T) { //nolint:paralleltest // it counts the allo
 		opts      []stream.ClientOption
 		added     float64
 	}{
-		{"with positions", cb, []stream.ClientOption{stream.WithForgetfulSends()}, 0},
+		{"with positions", cb, []stream.ClientOption{stream.WithAtMostOnceSends()}, 0},
 		{"with time limits", cb, limits, 0},
 		{"with replay", acks, []stream.ClientOption{withReplay()}, 1},
 	} {

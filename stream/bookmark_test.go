@@ -20,7 +20,7 @@ func TestABookmarkDoesNotMendAGap(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := scripted(t, stays(numbered(1, 3)...), stays(frame{kind: bookmark, seq: 1}, frame{kind: data, seq: 3}))
-		s := w.mustDial(positions(), stream.WithContiguous())
+		s := w.mustDial(positions(), stream.WithGapDetection())
 		time.AfterFunc(time.Hour, func() { _ = s.Close() })
 		got, err := receiveAll(s)
 		wantEnd(t, err, stream.ReasonGap, codes.DataLoss, "2 is still missing")
@@ -34,7 +34,7 @@ func TestAGapAfterProgressIsAnotherOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := scripted(t, stays(numbered(1, 3)...), stays(numbered(2, 4)...), sends(nil, numbered(3, 4)...))
-		got, err := receiveAll(w.mustDial(positions(), stream.WithContiguous()))
+		got, err := receiveAll(w.mustDial(positions(), stream.WithGapDetection()))
 		require.ErrorIs(t, err, io.EOF)
 		require.Equal(t, upTo(4), got)
 	})
@@ -114,7 +114,7 @@ func TestAnAnchorAtTheBeginning(t *testing.T) {
 					return checkpoint.Position{Lineage: lineage, Seq: frameOf(m).seq}, true
 				}
 				cb.Resume = func(_ context.Context, r *resumption) error {
-					r.Anchor(test.anchors[r.Attempt()-1])
+					r.StartsAt(test.anchors[r.Attempt()-1])
 					return nil
 				}
 				got, err := receiveAll(w.mustDial(cb))

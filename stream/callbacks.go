@@ -72,7 +72,7 @@ func RestartFrom(p checkpoint.Position) Recovery { return Recovery{restart: true
 // Resumption is an attempt that is being opened, in the hands of the Resume callback. It is valid until Resume
 // returns, and used by one goroutine.
 //
-// What is told it (Anchor, Acknowledge, Deliver) takes effect when Resume returns nil, and is forgotten otherwise.
+// What is told it (StartsAt, Acknowledge, Deliver) takes effect when Resume returns nil, and is forgotten otherwise.
 type Resumption[Req, Res any] struct {
 	attempt  *attempt[Req, Res]
 	position checkpoint.Position
@@ -118,11 +118,11 @@ func (r *Resumption[Req, Res]) Recv() (*Res, error) {
 	return m, nil
 }
 
-// Anchor tells where the stream begins, where the server said so. A stream without a position takes it as its own,
+// StartsAt tells where the stream begins, where the server said so. A stream without a position takes it as its own,
 // so that a break before the first message loses nothing (invariant 1); the zero Position is the beginning, of a history
 // that is empty, say. Where the stream has a position, an anchor in another lineage, or past it, means that the position
 // is lost.
-func (r *Resumption[Req, Res]) Anchor(p checkpoint.Position) { r.anchor, r.anchored = p, true }
+func (r *Resumption[Req, Res]) StartsAt(p checkpoint.Position) { r.anchor, r.anchored = p, true }
 
 // Acknowledge tells how far the server has got with the messages sent. Before the stream has sent any, it is where
 // the count of sent messages starts: a new process continues what an old one began, with the message after

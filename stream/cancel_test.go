@@ -27,7 +27,7 @@ func situations() []situation {
 		{"attached", stream.Attached, func(t *testing.T, ctx context.Context) (*world, *client) {
 			t.Helper()
 			w := scripted(t, stays())
-			s, err := w.dial(ctx, positions(), stream.WithForgetfulSends())
+			s, err := w.dial(ctx, positions(), stream.WithAtMostOnceSends())
 			require.NoError(t, err)
 			return w, s
 		}},
@@ -35,7 +35,7 @@ func situations() []situation {
 			t.Helper()
 			w := scripted(t, sends(errGone))
 			slow := stream.NewRetryPolicyBuilder().WithDelay(24 * time.Hour).WithJitter(0).Build()
-			s, err := w.dial(ctx, positions(), stream.WithForgetfulSends(), stream.WithStreamPolicies(slow))
+			s, err := w.dial(ctx, positions(), stream.WithAtMostOnceSends(), stream.WithStreamPolicies(slow))
 			require.NoError(t, err)
 			return w, s
 		}},
@@ -49,7 +49,7 @@ func situations() []situation {
 				}
 				return ctx.Err()
 			}
-			s, err := w.dial(ctx, cb, stream.WithForgetfulSends())
+			s, err := w.dial(ctx, cb, stream.WithAtMostOnceSends())
 			require.NoError(t, err)
 			return w, s
 		}},
@@ -250,7 +250,7 @@ func TestAStreamThatNobodyUsesEndsToo(t *testing.T) {
 func TestRecvAfterCloseOfAnEndedStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := scripted(t, sends(nil, numbered(1, 2, 3)...)).mustDial(positions(), stream.WithForgetfulSends())
+		s := scripted(t, sends(nil, numbered(1, 2, 3)...)).mustDial(positions(), stream.WithAtMostOnceSends())
 		synctest.Wait()
 		for s.Send(frame{kind: data}.request()) == nil {
 			synctest.Wait() // until Send finds out, and the stream looks for the cause

@@ -248,7 +248,7 @@ func TestMessagesOfTheWrongKind(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := scripted(t, sends(nil, numbered(1)...))
-		s := w.mustDial(positions(), stream.WithForgetfulSends())
+		s := w.mustDial(positions(), stream.WithAtMostOnceSends())
 		wantEnd(t, s.Send(nil), stream.ReasonMessage, codes.InvalidArgument, "nil")
 		var none *request
 		wantEnd(t, s.SendMsg(none), stream.ReasonMessage, codes.InvalidArgument, "a typed nil")
@@ -278,7 +278,7 @@ func TestCloseAndRecv(t *testing.T) {
 				n++
 			}
 		})
-		var upload grpc.ClientStreamingClient[request, response] = w.mustDial(positions(), stream.WithForgetfulSends())
+		var upload grpc.ClientStreamingClient[request, response] = w.mustDial(positions(), stream.WithAtMostOnceSends())
 		for range 3 {
 			require.NoError(t, upload.SendMsg(frame{kind: data}.request()))
 		}

@@ -181,7 +181,7 @@ func TestCloseFromInsideWhereNobodyReceives(t *testing.T) {
 				cb := positions()
 				var c closer
 				place(&c, &cb)
-				s := w.mustDial(cb, stream.WithForgetfulSends())
+				s := w.mustDial(cb, stream.WithAtMostOnceSends())
 				c.use(s)
 				time.Sleep(time.Second) // the attempt is dead, and nobody knows
 				var err error

@@ -165,7 +165,7 @@ func TestContentTypeWithReplay(t *testing.T) {
 					types = append(types, md.Get("content-type")...)
 					return stays()(s)
 				}})
-				for _, opt := range []stream.ClientOption{stream.WithForgetfulSends(), withReplay()} {
+				for _, opt := range []stream.ClientOption{stream.WithAtMostOnceSends(), withReplay()} {
 					w.mustDial(acking(), opt, stream.WithCallOptions(option))
 					synctest.Wait()
 				}

@@ -119,7 +119,7 @@ func TestCommitEveryCountsDuringAnOutage(t *testing.T) {
 			}
 			return nil
 		}
-		s := w.mustDial(cb, stream.WithForgetfulSends(),
+		s := w.mustDial(cb, stream.WithAtMostOnceSends(),
 			stream.WithStore(store, "key", stream.CommitEvery(1), stream.CommitInterval(time.Hour)))
 		mustReceive(t, s, 1)
 		go func() { _ = s.Send(frame{kind: data}.request()) }() // finds the attempt dead; ends with the stream
@@ -163,11 +163,11 @@ func TestAPositionDoesNotOvertakeTheMessageInHand(t *testing.T) {
 		cb := positions()
 		cb.Resume = func(_ context.Context, r *resumption) error {
 			if r.Attempt() == 2 {
-				r.Anchor(at(7))
+				r.StartsAt(at(7))
 			}
 			return nil
 		}
-		s := w.mustDial(cb, stream.WithStore(store, "key", stream.CommitEvery(1)), stream.WithForgetfulSends())
+		s := w.mustDial(cb, stream.WithStore(store, "key", stream.CommitEvery(1)), stream.WithAtMostOnceSends())
 		mustReceive(t, s, 11)
 		for range 60 { // finds the attempt dead
 			require.NoError(t, s.Send(frame{kind: data}.request()))

@@ -245,7 +245,7 @@ func TestWhatIsReceivedAfterTheEndIsCommitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := new(checkpoint.Memory)
 		w := scripted(t, sends(nil, numbered(1, 2, 3)...))
-		s := w.mustDial(positions(), stream.WithStore(store, "key"), stream.WithForgetfulSends())
+		s := w.mustDial(positions(), stream.WithStore(store, "key"), stream.WithAtMostOnceSends())
 		synctest.Wait() // the server has ended the stream, and nobody has received anything
 		for s.Send(frame{kind: data, seq: 1}.request()) == nil {
 			synctest.Wait() // until Send finds out, and the stream looks for the cause

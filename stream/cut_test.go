@@ -158,7 +158,7 @@ func TestWhatTheStreamEndsItselfIsNotTheServersWord(t *testing.T) {
 		"WithIdleTimeout":             {positions(), []stream.ClientOption{stream.WithIdleTimeout(time.Second)}, 0},
 		"WithOpenTimeout":             {resumes(first), []stream.ClientOption{stream.WithOpenTimeout(time.Second)}, 0},
 		"a timeout at open scope":     {resumes(first), []stream.ClientOption{stream.WithOpenPolicies(timeout.New[any](time.Second))}, 0},
-		"a message that is too large": {positions(), []stream.ClientOption{stream.WithForgetfulSends(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(100))}, 1000},
+		"a message that is too large": {positions(), []stream.ClientOption{stream.WithAtMostOnceSends(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(100))}, 1000},
 	}
 	rules := map[string]func(asked func(error) bool) stream.ClientOption{
 		"WithPositionLost": func(asked func(error) bool) stream.ClientOption {

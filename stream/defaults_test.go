@@ -102,10 +102,10 @@ func TestSendsInDoubt(t *testing.T) {
 			require.ErrorIs(t, err, io.EOF)
 		})
 	})
-	t.Run("with forgetful sends", func(t *testing.T) {
+	t.Run("with at-most-once sends", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			s := scripted(t, drop, sends(nil)).mustDial(positions(), stream.WithForgetfulSends())
+			s := scripted(t, drop, sends(nil)).mustDial(positions(), stream.WithAtMostOnceSends())
 			require.NoError(t, s.Send(frame{kind: data}.request()))
 			_, err := s.Recv()
 			require.ErrorIs(t, err, io.EOF)
@@ -237,13 +237,13 @@ func TestOptionsThatContradict(t *testing.T) {
 		opts  []stream.ClientOption
 		names []string
 	}{
-		"replay, forgetful":       {full, []stream.ClientOption{replay, stream.WithForgetfulSends()}, []string{"WithReplay", "WithForgetfulSends"}},
+		"replay, at most once":    {full, []stream.ClientOption{replay, stream.WithAtMostOnceSends()}, []string{"WithReplay", "WithAtMostOnceSends"}},
 		"replay, no Acked":        {positions(), []stream.ClientOption{replay}, []string{"WithReplay", "Callbacks.Acked"}},
 		"Replay, no replay":       {replaying, nil, []string{"Callbacks.Replay", "WithReplay"}},
 		"hold, no Checkpoint":     {callbacks{}, []stream.ClientOption{hold}, []string{"HoldUntilCheckpoint", "Callbacks.Checkpoint"}},
 		"hold nothing":            {full, []stream.ClientOption{stream.HoldUntilCheckpoint(0, stream.OverflowFail)}, []string{"HoldUntilCheckpoint", "limit"}},
 		"unknown overflow":        {full, []stream.ClientOption{stream.HoldUntilCheckpoint(1, 9)}, []string{"Overflow"}},
-		"contiguous":              {callbacks{}, []stream.ClientOption{stream.WithContiguous()}, []string{"WithContiguous", "Callbacks.Checkpoint"}},
+		"gap detection":           {callbacks{}, []stream.ClientOption{stream.WithGapDetection()}, []string{"WithGapDetection", "Callbacks.Checkpoint"}},
 		"store, no Checkpoint":    {callbacks{}, []stream.ClientOption{store}, []string{"WithStore", "Callbacks.Checkpoint"}},
 		"store that is nil":       {full, []stream.ClientOption{stream.WithStore(nil, "key")}, []string{"WithStore"}},
 		"manual, no store":        {full, []stream.ClientOption{stream.WithManualCommit()}, []string{"WithManualCommit", "WithStore"}},

@@ -121,7 +121,7 @@ func TestTheLastWordIsNotAnIdleTimeout(t *testing.T) {
 			}
 			return inner(m)
 		}
-		s := w.mustDial(cb, stream.WithIdleTimeout(time.Second), stream.WithForgetfulSends())
+		s := w.mustDial(cb, stream.WithIdleTimeout(time.Second), stream.WithAtMostOnceSends())
 		mustReceive(t, s, 1)
 		time.Sleep(11900 * time.Millisecond)
 		go func() { _ = s.Send(frame{kind: data, seq: 1}.request()) }()

@@ -46,7 +46,7 @@ func TestCauseIsFoundThoughRecvWasBusy(t *testing.T) {
 			}
 			return inner(m)
 		}
-		s := w.mustDial(cb, stream.WithForgetfulSends())
+		s := w.mustDial(cb, stream.WithAtMostOnceSends())
 		sent := make(chan error, 1)
 		go func() {
 			_, err := s.Recv() // message 1

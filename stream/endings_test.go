@@ -77,7 +77,7 @@ func TestCloseWhileLostRuns(t *testing.T) {
 			<-returns
 			return stream.RestartFrom(checkpoint.Position{Seq: 100}), nil
 		}
-		s := w.mustDial(cb, stream.WithForgetfulSends(), stream.WithStore(&store, "k", stream.CommitInterval(time.Hour)))
+		s := w.mustDial(cb, stream.WithAtMostOnceSends(), stream.WithStore(&store, "k", stream.CommitInterval(time.Hour)))
 		rest(time.Second)
 		go func() { _ = s.Send(frame{kind: data}.request()) }() // finds the attempt dead; nobody has called Recv yet
 		<-asked

@@ -45,12 +45,12 @@ const (
 	// ReasonNoCheckpoint means that the attempt was lost after a message had been delivered, there is no Checkpoint
 	// callback, and WithRestart does not say that starting over is right.
 	ReasonNoCheckpoint
-	// ReasonSendsInDoubt means that the attempt was lost after a Send, and neither WithReplay nor WithForgetfulSends says
+	// ReasonSendsInDoubt means that the attempt was lost after a Send, and neither WithReplay nor WithAtMostOnceSends says
 	// what to do about it.
 	ReasonSendsInDoubt
 	// ReasonPositionLost means that the server no longer has the position, or that its history was replaced.
 	ReasonPositionLost
-	// ReasonGap means that a sequence number was missing, and still is after a resume (WithContiguous).
+	// ReasonGap means that a sequence number was missing, and still is after a resume (WithGapDetection).
 	ReasonGap
 	// ReasonPoison means that too many attempts in a row died at the same position (WithPoisonLimit).
 	ReasonPoison

@@ -12,14 +12,14 @@ import (
 // arrived and was not handed over yet.
 type inbox[Req, Res any] struct {
 	// set at construction, then read only
-	holds      bool
-	holdLimit  int
-	overflow   Overflow
-	contiguous bool
-	manual     bool   // the application says when it has processed what it was handed
-	counted    func() // nil, or is told that a message was processed, while mu is held
-	start      time.Time
-	events     *events
+	holds        bool
+	holdLimit    int
+	overflow     Overflow
+	gapDetection bool
+	manual       bool   // the application says when it has processed what it was handed
+	counted      func() // nil, or is told that a message was processed, while mu is held
+	start        time.Time
+	events       *events
 
 	mu      sync.Mutex // guards the fields below; never held over I/O, a callback or a timer
 	wake    sync.Cond  // on mu; signals every change of what somebody waits for
@@ -217,7 +217,7 @@ func (b *inbox[Req, Res]) checkOrder(in *arrival[Res]) *loss {
 	case got.Seq <= have.Seq:
 		b.repeated(in)
 		return nil
-	case b.contiguous && !in.control && got.Seq > have.Seq+1:
+	case b.gapDetection && !in.control && got.Seq > have.Seq+1:
 		return b.missing(gap{have: have.Seq, got: got.Seq})
 	default:
 		return nil

@@ -75,7 +75,7 @@ func TestAMessageThatAnInterceptorRefuses(t *testing.T) {
 // That is no fault of the message, which goes on the next attempt.
 func TestAnInterceptorThatTellsOfADeadAttempt(t *testing.T) {
 	t.Parallel()
-	options := map[string]stream.ClientOption{"with replay": withReplay(), "forgetful": stream.WithForgetfulSends()}
+	options := map[string]stream.ClientOption{"with replay": withReplay(), "at most once": stream.WithAtMostOnceSends()}
 	words := map[string]func(error) error{
 		"what grpc said": func(err error) error { return fmt.Errorf("the audit log has it: %w", err) },
 		"a status":       func(error) error { return status.Error(codes.Unavailable, "the stream is broken") },

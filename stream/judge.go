@@ -100,7 +100,7 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at standing, sent ui
 	switch {
 	case o.resumeOff:
 		return e.endsWith(ReasonResumeOff)
-	case sent > 0 && !o.replay && !o.forgetful:
+	case sent > 0 && !o.replay && !o.atMostOnce:
 		return e.endsWith(ReasonSendsInDoubt)
 	case at.accepted > 0 && s.callbacks.Checkpoint == nil && !o.restart:
 		return e.endsWith(ReasonNoCheckpoint)

@@ -93,7 +93,7 @@ func TestCloseSendThatDoesNotReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, &feed{handler: stays()},
 			wrapped(func(_ context.Context, s grpc.ClientStream) grpc.ClientStream { return exitsInCloseSend{s} }))
-		s := w.mustDial(positions(), stream.WithForgetfulSends())
+		s := w.mustDial(positions(), stream.WithAtMostOnceSends())
 		gone := make(chan struct{})
 		go func() {
 			defer close(gone)

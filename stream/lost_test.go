@@ -238,7 +238,7 @@ func TestWithPositionLost(t *testing.T) {
 	})
 }
 
-func TestContiguous(t *testing.T) {
+func TestGapDetection(t *testing.T) {
 	t.Parallel()
 	t.Run("a gap that heals", func(t *testing.T) {
 		t.Parallel()
@@ -246,7 +246,7 @@ func TestContiguous(t *testing.T) {
 			w := scripted(t, stays(frame{kind: data, seq: 1}, frame{kind: data, seq: 3}, frame{kind: fragment, seq: 99}, frame{kind: data, seq: 4}),
 				sends(nil, numbered(2, 3, 4)...))
 			var d diary
-			s := w.mustDial(positions(), stream.WithContiguous(), stream.WithObserver(&d))
+			s := w.mustDial(positions(), stream.WithGapDetection(), stream.WithObserver(&d))
 			got, err := receiveAll(s)
 			require.ErrorIs(t, err, io.EOF)
 			require.Equal(t, upTo(4), got, "nothing after the gap was handed over before it was closed")
@@ -258,7 +258,7 @@ func TestContiguous(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			w := scripted(t, stays(numbered(1, 3)...), stays(numbered(4)...))
-			s := w.mustDial(positions(), stream.WithContiguous())
+			s := w.mustDial(positions(), stream.WithGapDetection())
 			got, err := receiveAll(s)
 			wantEnd(t, err, stream.ReasonGap, codes.DataLoss, "after one resume")
 			require.Equal(t, upTo(1), got)
@@ -269,7 +269,7 @@ func TestContiguous(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			w := scripted(t, stays(numbered(1, 3)...), stays(numbered(2, 3, 5)...), sends(nil, numbered(4, 5)...))
-			got, err := receiveAll(w.mustDial(positions(), stream.WithContiguous()))
+			got, err := receiveAll(w.mustDial(positions(), stream.WithGapDetection()))
 			require.ErrorIs(t, err, io.EOF)
 			require.Equal(t, upTo(5), got)
 		})
@@ -278,7 +278,7 @@ func TestContiguous(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			w := scripted(t, sends(nil, frame{kind: data, seq: 1}, frame{kind: bookmark, seq: 7}, frame{kind: data, seq: 8}))
-			got, err := receiveAll(w.mustDial(positions(), stream.WithContiguous()))
+			got, err := receiveAll(w.mustDial(positions(), stream.WithGapDetection()))
 			require.ErrorIs(t, err, io.EOF)
 			require.Equal(t, []uint64{1, 8}, got)
 		})

@@ -76,7 +76,7 @@ func TestEveryEventIsTold(t *testing.T) {
 		}
 		store := &flaky{Store: new(checkpoint.Memory)}
 		var d diary
-		s := w.mustDial(cb, stream.WithObserver(&d), stream.WithContiguous(), stream.WithStore(store, "k", stream.CommitInterval(time.Second)),
+		s := w.mustDial(cb, stream.WithObserver(&d), stream.WithGapDetection(), stream.WithStore(store, "k", stream.CommitInterval(time.Second)),
 			stream.HoldUntilCheckpoint(1000, stream.OverflowDeliver),
 			stream.WithReplay(stream.ReplayLimits{Messages: 1}), stream.WithIdleTimeout(time.Minute))
 		require.NoError(t, s.Send(frame{kind: data, seq: 1}.request()))

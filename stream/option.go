@@ -33,13 +33,13 @@ type clientOptions struct {
 	lost            func(error) bool
 	poisonLimit     int
 	restart         bool
-	contiguous      bool
+	gapDetection    bool
 	holds           bool
 	holdLimit       int
 	overflow        Overflow
 	replay          bool
 	replayLimits    ReplayLimits
-	forgetful       bool
+	atMostOnce      bool
 	store           checkpoint.Store
 	key             string
 	manual          bool
@@ -98,13 +98,13 @@ func (o *clientOptions) validate(has callbackSet) error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	refuse(o.replay && o.forgetful, "WithReplay and WithForgetfulSends exclude each other")
+	refuse(o.replay && o.atMostOnce, "WithReplay and WithAtMostOnceSends exclude each other")
 	refuse(o.replay && !has.acked, "WithReplay needs Callbacks.Acked: nothing would ever leave the buffer")
 	refuse(!o.replay && has.replay, "Callbacks.Replay needs WithReplay")
 	refuse(o.holds && !has.checkpoint, "HoldUntilCheckpoint needs Callbacks.Checkpoint: nothing would ever be released")
 	refuse(o.holds && o.holdLimit <= 0, "HoldUntilCheckpoint needs a limit above zero, not %d", o.holdLimit)
 	refuse(o.overflow > OverflowDeliver, "unknown Overflow %d", o.overflow)
-	refuse(o.contiguous && !has.checkpoint, "WithContiguous needs Callbacks.Checkpoint")
+	refuse(o.gapDetection && !has.checkpoint, "WithGapDetection needs Callbacks.Checkpoint")
 	o.validateStore(has, refuse)
 	refuse(o.replay && o.replayLimits.Messages < 0 && o.replayLimits.Bytes < 0, "ReplayLimits needs a limit")
 	refuse((o.replay || o.holds) && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")

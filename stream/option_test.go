@@ -21,9 +21,9 @@ func TestWrongOptionsAreSaidInOneLine(t *testing.T) {
 		_, err = w.open(t.Context(), stream.WithStore(new(checkpoint.Memory), "key", stream.CommitEvery(1), nil))
 		wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, "an option of an option is nil")
 		require.ErrorContains(t, err, "WithStore")
-		_, err = w.dial(t.Context(), callbacks{}, stream.WithContiguous(), stream.WithManualCommit())
+		_, err = w.dial(t.Context(), callbacks{}, stream.WithGapDetection(), stream.WithManualCommit())
 		wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, "two things")
-		require.EqualError(t, err, "stream: open: wrong options (attempts: 0): WithContiguous needs Callbacks.Checkpoint; "+
+		require.EqualError(t, err, "stream: open: wrong options (attempts: 0): WithGapDetection needs Callbacks.Checkpoint; "+
 			"WithManualCommit needs WithStore")
 		s := w.mustOpen()
 		wantEnd(t, s.Commit(t.Context()), stream.ReasonOptions, codes.InvalidArgument, "Commit without a store")

@@ -83,10 +83,10 @@ func HoldUntilCheckpoint(maxBytes int, overflow Overflow) ClientOption {
 	return clientOption(func(o *clientOptions) { o.holds, o.holdLimit, o.overflow = true, maxBytes, overflow })
 }
 
-// WithContiguous says that each message with a position has the Seq after the one before. A missing one breaks the
+// WithGapDetection says that each message with a position has the Seq after the one before. A missing one breaks the
 // attempt; where it is still missing after a resume, the stream ends with ReasonGap.
-func WithContiguous() ClientOption {
-	return clientOption(func(o *clientOptions) { o.contiguous = true })
+func WithGapDetection() ClientOption {
+	return clientOption(func(o *clientOptions) { o.gapDetection = true })
 }
 
 // WithReplay keeps sent messages, encoded, until Callbacks.Acked says that the server has them, and sends them again,
@@ -100,13 +100,13 @@ func WithReplay(limits ReplayLimits) ClientOption {
 	return clientOption(func(o *clientOptions) { o.replay, o.replayLimits = true, limits })
 }
 
-// WithForgetfulSends says that what was sent and is on its way at a break may be lost. Default: a break after a Send
+// WithAtMostOnceSends says that what was sent and is on its way at a break may be lost. Default: a break after a Send
 // ends the stream with ReasonSendsInDoubt, as a nil error from Send says nothing of delivery.
 //
 // It is right where Resume tells the server again what still matters, as subscriptions do. Add one to what Resume knows
 // before it is sent: an attempt that begins in between brings it twice, and none forgets it.
-func WithForgetfulSends() ClientOption {
-	return clientOption(func(o *clientOptions) { o.forgetful = true })
+func WithAtMostOnceSends() ClientOption {
+	return clientOption(func(o *clientOptions) { o.atMostOnce = true })
 }
 
 // WithOpenTimeout limits the opening of one attempt, Resume included. An attempt over the limit counts as a failed

@@ -42,7 +42,7 @@ func TestABreakBeforeTheFirstMessageLosesNothing(t *testing.T) {
 		cb := positions()
 		cb.Resume = seen.resume(func(_ context.Context, r *resumption) error {
 			if r.Attempt() == 1 {
-				r.Anchor(at(7)) // "from now on", says the server, is after 7
+				r.StartsAt(at(7)) // "from now on", says the server, is after 7
 			}
 			return nil
 		})
@@ -63,7 +63,7 @@ func TestWhatAResumeThatFailsToldIsForgotten(t *testing.T) {
 		cb := positions()
 		cb.Resume = seen.resume(func(_ context.Context, r *resumption) error {
 			if r.Attempt() == 1 {
-				r.Anchor(at(7))
+				r.StartsAt(at(7))
 				r.Deliver(frame{kind: data, seq: 8}.response())
 				return errGone
 			}
@@ -97,7 +97,7 @@ func TestAnAnchorThatDoesNotFit(t *testing.T) {
 							return err
 						}
 						r.Deliver(m)
-						r.Anchor(anchor)
+						r.StartsAt(anchor)
 					}
 					return nil
 				})
@@ -127,7 +127,7 @@ func TestAnAnchorThatFits(t *testing.T) {
 				cb := positions()
 				cb.Resume = func(_ context.Context, r *resumption) error {
 					if r.Attempt() == 2 {
-						r.Anchor(anchor)
+						r.StartsAt(anchor)
 					}
 					return nil
 				}
@@ -237,7 +237,7 @@ func TestWhatADeadAttemptBroughtIsKept(t *testing.T) {
 			}
 			return greets(ctx, r)
 		}
-		s := w.mustDial(cb, stream.WithForgetfulSends())
+		s := w.mustDial(cb, stream.WithAtMostOnceSends())
 		time.Sleep(time.Second) // the attempt is dead
 		for s.Stats().Outages == 0 {
 			require.NoError(t, s.Send(frame{kind: data}.request()))

@@ -53,7 +53,7 @@ func TestWhatWaitsForRecvIsBounded(t *testing.T) {
 					grpc.WithInitialWindowSize(16<<20), grpc.WithInitialConnWindowSize(64<<20)) // an attempt dies with all of it
 				cb := positions()
 				cb.Resume = greets
-				s := w.mustDial(cb, stream.WithForgetfulSends())
+				s := w.mustDial(cb, stream.WithAtMostOnceSends())
 				sent := make(chan struct{}, 1000)
 				over := make(chan error, 1)
 				go func() { // ends with the stream; the last lines wait for it
@@ -96,7 +96,7 @@ func TestASendThatWaitsForRecvEndsWithTheContext(t *testing.T) {
 			grpc.WithInitialWindowSize(32<<20), grpc.WithInitialConnWindowSize(64<<20))
 		cb := positions()
 		cb.Resume = greets
-		s := w.mustDial(cb, stream.WithForgetfulSends())
+		s := w.mustDial(cb, stream.WithAtMostOnceSends())
 		synctest.Wait()
 		over := make(chan error, 1)
 		go func() { over <- s.Send(frame{kind: data}.request()) }() // ends with the stream

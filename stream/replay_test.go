@@ -217,7 +217,7 @@ func TestStaleTimersDoNothing(t *testing.T) {
 			lasts(1900*time.Millisecond, errGone, numbered(1)...),
 			lasts(1900*time.Millisecond, errGone, numbered(2)...),
 			lasts(1900*time.Millisecond, nil, numbered(3)...))
-		s := w.mustDial(positions(), stream.WithIdleTimeout(2*time.Second), stream.WithForgetfulSends())
+		s := w.mustDial(positions(), stream.WithIdleTimeout(2*time.Second), stream.WithAtMostOnceSends())
 		got, err := receiveAll(s)
 		require.ErrorIs(t, err, io.EOF)
 		require.Equal(t, upTo(3), got)

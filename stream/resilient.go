@@ -112,7 +112,7 @@ func newClientStream[Req, Res any](
 		s.events = &events{name: o.name, observers: o.observers}
 	}
 	s.inbox = &inbox[Req, Res]{
-		holds: o.holds, holdLimit: o.holdLimit, overflow: o.overflow, contiguous: o.contiguous, manual: o.manual,
+		holds: o.holds, holdLimit: o.holdLimit, overflow: o.overflow, gapDetection: o.gapDetection, manual: o.manual,
 		start: time.Now(), events: s.events,
 	}
 	s.inbox.wake.L = &s.inbox.mu

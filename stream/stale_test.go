@@ -92,7 +92,7 @@ func TestNothingIsTakenFromRefusedAttempt(t *testing.T) {
 						<-s.Context().Done()
 						return s.Context().Err()
 					}
-					s := newWorld(t, f).mustOpen(withReplay(), stream.WithContiguous())
+					s := newWorld(t, f).mustOpen(withReplay(), stream.WithGapDetection())
 					require.NoError(t, s.CloseSend())
 					synctest.Wait()
 					got := sequences(s)

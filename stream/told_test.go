@@ -102,7 +102,7 @@ func TestAnErrorInAMessageThatRecvDoesNotMeet(t *testing.T) {
 			w := scripted(t, sends(errGone, frame{kind: data, seq: 1}, frame{kind: failure}), sends(nil))
 			cb := positions()
 			cb.Err = tells(refused)
-			s := w.mustDial(cb, stream.WithForgetfulSends())
+			s := w.mustDial(cb, stream.WithAtMostOnceSends())
 			synctest.Wait() // the server has ended the attempt
 			require.ErrorIs(t, s.Send(frame{kind: data, seq: 1}.request()), io.EOF, "the server ended the stream")
 			got, err := receiveAll(s)

@@ -108,7 +108,7 @@ type watchStream = stream.ClientStream[pb.WatchRequest, pb.WatchResponse]
 // way at a break may be lost: Resume tells the server what is wanted, and there is another heartbeat.
 func openWatches(ctx context.Context, conn grpc.ClientConnInterface, w *watchSet, opts ...stream.ClientOption) (*watchStream, error) {
 	return stream.Resilient(ctx, pb.NewWatchClient(conn).Watch, w.callbacks(), append([]stream.ClientOption{
-		stream.WithForgetfulSends(),
+		stream.WithAtMostOnceSends(),
 		stream.HoldUntilCheckpoint(largest, stream.OverflowFail),
 		stream.WithCallOptions(grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(largest)),
 		stream.WithOpenTimeout(silence),

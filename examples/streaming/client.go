@@ -81,7 +81,7 @@ func (c *client) exchange(ctx context.Context, conn *grpc.ClientConn, answers *j
 		// The position is kept in the store. It is for receive to say when an answer is safe.
 		stream.WithStore(c.store, storeKey), stream.WithManualCommit(),
 		// Answers come without holes; one that is missing is an error.
-		stream.WithContiguous(),
+		stream.WithGapDetection(),
 		// There is always a line to be answered, so silence means that the connection is dead.
 		stream.WithIdleTimeout(200*time.Millisecond), stream.WithOpenTimeout(2*time.Second),
 		// The server is on this machine, and can be asked again soon. Over a real network the defaults are right.
@@ -127,7 +127,7 @@ func (c *client) resume(_ context.Context, r *stream.Resumption[countpb.Request,
 		return stream.Complete // the connection broke after the last answer
 	}
 	if from.IsZero() {
-		r.Anchor(checkpoint.Position{Lineage: c.session}) // a new job: it begins here
+		r.StartsAt(checkpoint.Position{Lineage: c.session}) // a new job: it begins here
 	}
 	err := r.Send(&countpb.Request{Kind: &countpb.Request_Hello{Hello: &countpb.Hello{
 		Session: c.session, Position: from.Seq, Confirmed: c.committed.Load(),
