@@ -96,6 +96,9 @@ func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res
 		cause = nil // it was cut short
 	}
 	r.fail(cause)
+	if s, ok := ctx.Value(scheduleKey{}).(*schedule); ok {
+		s.note(failure{hint: failed.loss.hint().Delay})
+	}
 	if failed.loss.endsWell() {
 		return failed.loss, nil // no failure in the eyes of policies: none tries again
 	}

@@ -21,7 +21,8 @@ var errMaxOutage = errors.New("outage lasted too long")
 func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res], *attemptError) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
-	ctx = withSchedule(ctx, &schedule{tell: s.tellDelay, floor: s.floor})
+	delays := &schedule{tell: s.tellDelay, floor: s.floor}
+	ctx = withSchedule(ctx, delays)
 	began := time.Now()
 	if limit := s.options.limits.maxOutage; limit > 0 {
 		timer := time.AfterFunc(limit, func() {
@@ -41,6 +42,9 @@ func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res
 			return nil, nil //nolint:nilerr // see above
 		}
 		a, failure := s.try(exec, broken, began)
+		if failure != nil {
+			delays.noteEnd(failure)
+		}
 		if failure != nil && (failure.final || failure.planned) {
 			seen = failure
 		}

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -36,18 +37,13 @@ func NewRetryPolicyBuilder() retrypolicy.Builder[any] {
 
 // settle makes what the server asked for the least, and tells the stream.
 func settle(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.Duration {
-	var hint time.Duration
-	if e, ok := errors.AsType[*attemptError](exec.LastError()); ok {
-		hint = e.hint.Delay
+	s, ok := exec.Context().Value(scheduleKey{}).(*schedule)
+	if !ok {
+		return delay
 	}
-	if e, ok := errors.AsType[*openError](exec.LastError()); ok {
-		hint = max(hint, e.loss.hint().Delay)
-	}
-	if s, ok := exec.Context().Value(scheduleKey{}).(*schedule); ok {
-		delay = max(delay, hint, s.floor())
-		s.tell(delay)
-	}
-	return max(delay, hint)
+	delay = max(delay, s.hint(), s.floor())
+	s.tell(delay)
+	return delay
 }
 
 // worthWaiting reports whether a failed try of an outage is to be followed by another.
@@ -64,15 +60,43 @@ func worthWaiting(err error) bool {
 	return rpcstatus.IsDenial(err) || isTimeout(err) || carriesStatus(err) && Resumable(err)
 }
 
-// schedule is what a stream has to do with the delay before a retry.
+// schedule is what a stream has to do with the delay before a retry. The stream notes its failures here: an execution's
+// LastError would tell them, too, but a timeout around the retry policy may write it meanwhile.
 type schedule struct {
 	tell  func(time.Duration)  // is told the delay
 	floor func() time.Duration // is the least that the server has asked for, by its last word
+	last  atomic.Pointer[failure]
+}
+
+// failure is what the delay before the next try depends on.
+type failure struct{ hint, ceiling time.Duration }
+
+// note notes the failure of a try.
+func (s *schedule) note(f failure) { s.last.Store(&f) }
+
+// noteEnd notes how an attempt has ended.
+func (s *schedule) noteEnd(e *attemptError) { s.note(failure{hint: e.hint.Delay, ceiling: e.ceiling}) }
+
+// hint is the least that the server has asked for with its last failure.
+func (s *schedule) hint() time.Duration {
+	if f := s.last.Load(); f != nil {
+		return f.hint
+	}
+	return 0
+}
+
+// ceiling is the most that the backoff may come to: an attempt that brought something new lasted some time, and a server that
+// restarts often is not to be waited for longer than that, or than a second. Zero: no limit.
+func (s *schedule) ceiling() time.Duration {
+	if f := s.last.Load(); f != nil {
+		return f.ceiling
+	}
+	return 0
 }
 
 // scheduleKey is the context key of a *schedule.
 type scheduleKey struct{}
 
 func withSchedule(ctx context.Context, s *schedule) context.Context {
-	return context.WithValue(ctx, scheduleKey{}, s)
+	return context.WithValue(backoff.WithLimit(ctx, s.ceiling), scheduleKey{}, s)
 }

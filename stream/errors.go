@@ -175,10 +175,6 @@ type attemptError struct {
 	ceiling time.Duration // the most that the backoff may come to before the next attempt; zero: no limit
 }
 
-// MaxBackoff implements backoff.Capped: an attempt that brought something new lasted some time, and a server that restarts often
-// is not to be waited for longer than that, or than a second.
-func (e *attemptError) MaxBackoff() time.Duration { return e.ceiling }
-
 func (e *attemptError) Error() string { return e.op + ": " + e.cause.Error() }
 
 func (e *attemptError) Unwrap() error { return e.cause }

@@ -29,10 +29,11 @@ func broken(asked time.Duration) *attemptError {
 // delaysOf runs a policy on failures, and returns how long it waited before each retry, as told and as slept.
 func delaysOf(t *testing.T, policy retrypolicy.RetryPolicy[any], failures ...error) (told, slept []time.Duration) {
 	t.Helper()
-	ctx := withSchedule(t.Context(), &schedule{
+	delays := &schedule{
 		tell:  func(d time.Duration) { told = append(told, d) },
 		floor: func() time.Duration { return 0 },
-	})
+	}
+	ctx := withSchedule(t.Context(), delays)
 	last := time.Now()
 	i := 0
 	err := failsafe.With[any](policy).WithContext(ctx).Run(func() error {
@@ -43,6 +44,9 @@ func delaysOf(t *testing.T, policy retrypolicy.RetryPolicy[any], failures ...err
 		i++
 		if i > len(failures) {
 			return nil
+		}
+		if e, ok := errors.AsType[*attemptError](failures[i-1]); ok {
+			delays.noteEnd(e)
 		}
 		return failures[i-1]
 	})

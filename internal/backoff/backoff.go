@@ -2,7 +2,7 @@
 package backoff
 
 import (
-	"errors"
+	"context"
 	"math/rand/v2"
 	"time"
 
@@ -60,8 +60,10 @@ func (s *schedule) unjittered(exec failsafe.ExecutionAttempt[any]) (delay time.D
 		return s.random[0] + UpTo(s.random[1]-s.random[0]), false
 	}
 	most := s.most
-	if failure, ok := errors.AsType[Capped](exec.LastError()); ok && failure.MaxBackoff() > 0 {
-		most = min(most, max(s.first, failure.MaxBackoff()))
+	if limit, ok := exec.Context().Value(limitKey{}).(func() time.Duration); ok {
+		if d := limit(); d > 0 {
+			most = min(most, max(s.first, d))
+		}
 	}
 	next := float64(s.first)
 	for range exec.Retries() {
@@ -72,10 +74,13 @@ func (s *schedule) unjittered(exec failsafe.ExecutionAttempt[any]) (delay time.D
 	return min(time.Duration(next), most), true
 }
 
-// Capped is an error after which the backoff grows no further than to a limit. Zero: no limit.
-type Capped interface {
-	error
-	MaxBackoff() time.Duration
+// limitKey is the context key of a function that limits the backoff.
+type limitKey struct{}
+
+// WithLimit returns a context for an execution whose backoff grows no further than limit says, before the jitter; zero means
+// that there is no limit. An execution's LastError would tell why, but a timeout around the retry policy may write it meanwhile.
+func WithLimit(ctx context.Context, limit func() time.Duration) context.Context {
+	return context.WithValue(ctx, limitKey{}, limit)
 }
 
 // UpTo returns a random duration above zero and up to d; d where it is not above zero.

@@ -1,6 +1,7 @@
 package backoff
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -62,22 +63,15 @@ func TestBoundsOfJitter(t *testing.T) {
 type retried struct {
 	failsafe.ExecutionAttempt[any]
 	retries int
-	failure error
+	limit   time.Duration // of the backoff
 }
 
-// capped is a failure that says how far the backoff may grow.
-type capped time.Duration
-
-func (c capped) Error() string { return "" }
-
-func (c capped) MaxBackoff() time.Duration { return time.Duration(c) }
-
-// A failure may cap the backoff, before the jitter, but not below what it starts from.
-func TestAFailureCapsTheBackoff(t *testing.T) {
+// An execution may limit the backoff, before the jitter, but not below what it starts from.
+func TestAnExecutionLimitsTheBackoff(t *testing.T) {
 	t.Parallel()
 	for most, want := range map[time.Duration]time.Duration{0: 8 * time.Second, 3 * time.Second: 3 * time.Second, time.Millisecond: time.Second} {
 		b := newBuilder().WithBackoff(time.Second, time.Minute).(*builder)
-		delay, jitter := b.schedule.unjittered(retried{retries: 3, failure: capped(most)})
+		delay, jitter := b.schedule.unjittered(retried{retries: 3, limit: most})
 		require.Equal(t, want, delay, "with a limit of %v", most)
 		require.True(t, jitter)
 	}
@@ -85,7 +79,9 @@ func TestAFailureCapsTheBackoff(t *testing.T) {
 
 func (r retried) Retries() int { return r.retries }
 
-func (r retried) LastError() error { return r.failure }
+func (r retried) Context() context.Context {
+	return WithLimit(context.Background(), func() time.Duration { return r.limit })
+}
 
 // The order of the builder's methods does not take the jitter away.
 func TestJitterIsBackAfterARandomDelay(t *testing.T) {
