@@ -100,6 +100,9 @@ func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 	l := a.loss.Load()
 	at := s.inbox.Detach(l.endsWell() && !s.isPlanned(l))
 	out := s.outbox.Detach()
+	if !at.Busy {
+		s.calling(a.tellTargets)
+	}
 	progress := a.aborted.Load() == nil && s.died(at, out.Acked) // else for a message that is bad
 	failure := s.judge(a.endedBy(), at, out)
 	if progress {

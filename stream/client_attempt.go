@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/streamsafe/streamsafe/internal/outbox"
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
@@ -36,7 +35,8 @@ type attempt[Req, Res any] struct {
 	codec  *capture // nil unless messages are kept or measured
 
 	// set when opened, then read only
-	stream Bidi[Req, Res]
+	stream  Bidi[Req, Res]
+	targets targets
 
 	lost    chan struct{}        // closed by fail, once
 	loss    atomic.Pointer[loss] // written by fail, once
@@ -157,22 +157,6 @@ func (a *attempt[Req, Res]) started(stream Bidi[Req, Res]) {
 }
 
 func (a *attempt[Req, Res]) send(m *Req) error { return a.stream.Send(m) }
-
-// sizeOf returns the encoded size of m.
-func (a *attempt[Req, Res]) sizeOf(m *Res) int {
-	if m, ok := any(m).(proto.Message); ok {
-		return proto.Size(m)
-	}
-	if a.codec == nil {
-		return 0
-	}
-	data, err := a.codec.CodecV2.Marshal(m)
-	if err != nil {
-		return 0
-	}
-	defer data.Free()
-	return data.Len()
-}
 
 // recv receives into a message of its own, or into the one given.
 func (a *attempt[Req, Res]) recv(into *Res) (*Res, error) {

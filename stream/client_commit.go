@@ -11,11 +11,12 @@ import (
 )
 
 // committer writes the position that the application has processed to a store, off the message path: the newest one
-// only, one write at a time.
+// only, one write at a time. While nothing is processed it does nothing: no goroutine, and no timer.
 type committer struct {
 	// set at construction, then read only
 	store    checkpoint.Store
 	key      string
+	ctx      context.Context //nolint:containedctx // the life of the stream: no write begins after it, but for the last
 	every    int64
 	interval time.Duration
 	timeout  time.Duration
@@ -25,7 +26,7 @@ type committer struct {
 
 	epoch   uint64        // written by acquire, before anything else runs
 	pending atomic.Int64  // messages processed since the last write began
-	due     chan struct{} // buffered; written by processed, read by run
+	armed   atomic.Bool   // a write is due when the interval is over
 	slot    chan struct{} // buffered; holds a value while a write is on its way
 
 	mu        sync.Mutex // guards the fields below
@@ -50,33 +51,36 @@ func (c *committer) acquire(ctx context.Context) (checkpoint.Position, error) {
 	return record.Position, nil
 }
 
-// run writes every so many messages and every so often, until ctx is done. The lifecycle goroutine starts it and
-// waits for it.
-func (c *committer) run(ctx context.Context) {
-	ticker := time.NewTicker(c.interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-c.due:
-		case <-ticker.C:
-		}
-		if ctx.Err() == nil { // select may have taken another that was ready
-			_ = c.writeWithin(ctx) // kept in lastErr, published, and tried again
-		}
+// processed counts one message. It takes no lock and does not wait.
+func (c *committer) processed() {
+	if c.pending.Add(1) == c.every {
+		go c.writeDue() // ends with the write, or with the stream; the last write waits for it
+	}
+	c.moved()
+}
+
+// moved notes that the processed position has moved: it is written when the interval is over. It takes no lock and does not
+// wait.
+func (c *committer) moved() {
+	if !c.armed.Load() && c.armed.CompareAndSwap(false, true) {
+		time.AfterFunc(c.interval, func() { // as above
+			c.armed.Store(false)
+			c.writeDue()
+		})
 	}
 }
 
-// processed counts one message. It does not wait.
-func (c *committer) processed() {
-	if c.pending.Add(1) < c.every {
-		return
+// writeDue writes the newest processed position. If that fails it is tried again after the interval.
+func (c *committer) writeDue() {
+	if c.ctx.Err() == nil && c.writeWithin(c.ctx) != nil { // kept in lastErr, and published
+		c.moved()
 	}
-	select {
-	case c.due <- struct{}{}:
-	default:
-	}
+}
+
+// drain waits for a write that is on its way, though its time limit has passed: a store may not look at its context.
+func (c *committer) drain() {
+	c.slot <- struct{}{}
+	<-c.slot
 }
 
 // flush writes what is processed and not yet written, though ctx may be done (invariant 25).

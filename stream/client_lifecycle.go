@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"time"
 )
 
@@ -32,16 +31,17 @@ func (s *ClientStream[Req, Res]) run() {
 // lifetime is the stream from its first open to its last commit.
 func (s *ClientStream[Req, Res]) lifetime() {
 	end := (&attemptError{op: "open", cause: errGoroutineEnded}).endsWith(ReasonResume)
-	var commits sync.WaitGroup
 	defer func() { // in any case, or the application would wait for ever
 		if a := s.newest.Load(); a != nil {
 			a.cancel()
 			a.stopWatch()
 		}
 		s.end(end)
-		commits.Wait()
+		if s.committer != nil {
+			s.committer.drain()
+		}
 	}()
-	end = s.live(&commits)
+	end = s.live()
 }
 
 // admit lets the stream live while it holds the permits of bulkheads and adaptive limiters. It returns the end of the
@@ -67,13 +67,10 @@ func (s *ClientStream[Req, Res]) admit() *attemptError {
 	return s.denied(ctx, err)
 }
 
-// live goes from outage to outage until the stream ends. Writes to the store count in commits.
-func (s *ClientStream[Req, Res]) live(commits *sync.WaitGroup) *attemptError {
+// live goes from outage to outage until the stream ends.
+func (s *ClientStream[Req, Res]) live() *attemptError {
 	if end := s.acquire(); end != nil {
 		return end
-	}
-	if s.committer != nil {
-		commits.Go(func() { s.committer.run(s.ctx) }) // ends with the stream; run waits for it
 	}
 	var broken *attemptError
 	for {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -122,7 +121,7 @@ func (s *ClientStream[Req, Res]) openOnce(
 	returned := false
 	var codec *capture
 	if s.options.replay || s.options.holds {
-		codec = &capture{CodecV2: s.codec, outbox: s.outbox}
+		codec = &capture{CodecV2: s.codec, outbox: s.outbox, measures: s.options.holds}
 	}
 	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), codec) //nolint:contextcheck // see above
 	s.events.publish(event{kind: eventOpened, attempt: a.epoch})
@@ -182,7 +181,7 @@ func (l *loss) toldBy(op string, err error) *loss {
 
 // start opens a and calls Resume. It returns what failed.
 func (s *ClientStream[Req, Res]) start(a *attempt[Req, Res], r *Resumption[Req, Res]) (op string, err error) {
-	opts := slices.Clone(s.options.call)
+	opts := a.targets.own(s.options.call)
 	if a.codec != nil {
 		opts = append(opts, grpc.ForceCodecV2(a.codec))
 	}

@@ -76,9 +76,9 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 	}
 	switch {
 	case queue:
-		in.Size = a.sizeOf(m)
-	case a.codec != nil:
-		in.Size = a.codec.received
+		in.Size = sizeOf(m)
+	case s.options.holds:
+		in.Size = int(a.codec.received.Load())
 	}
 	mine, report := s.inbox.Arrived(a, &in, queue)
 	if report != nil {

@@ -129,10 +129,9 @@ func newClientStream[Req, Res any](
 	if o.store != nil {
 		s.committer = &committer{
 			store: o.store, key: o.key, every: o.commitEvery, interval: o.commitInterval, timeout: o.commitTimeout,
-			fenced: s.fenced, events: s.events,
-			due: make(chan struct{}, 1), slot: make(chan struct{}, 1),
+			ctx: s.ctx, fenced: s.fenced, events: s.events, slot: make(chan struct{}, 1),
 		}
-		in.Counted = s.committer.processed
+		in.Counted, in.Moved = s.committer.processed, s.committer.moved
 	}
 	s.inbox = inbox.New[*attempt[Req, Res], Res](in)
 	if s.committer != nil {

@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"sync/atomic"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
@@ -13,8 +15,11 @@ type capture struct {
 	encoding.CodecV2
 	outbox keeper
 
-	// written by Unmarshal, read by the goroutine that called RecvMsg
-	received int
+	measures bool // set at construction, then read only: received is kept
+
+	// The size of the newest message; written by Unmarshal, read by the goroutine that called RecvMsg. An interceptor may receive
+	// ahead, in a goroutine of its own.
+	received atomic.Int64
 }
 
 // keeper is the part of an outbox that a codec talks to.
@@ -45,7 +50,9 @@ func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
 
 // Unmarshal decodes data and notes its size.
 func (c *capture) Unmarshal(data mem.BufferSlice, v any) error {
-	c.received = data.Len()
+	if c.measures {
+		c.received.Store(int64(data.Len()))
+	}
 	return c.CodecV2.Unmarshal(data, v)
 }
 

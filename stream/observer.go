@@ -14,8 +14,8 @@ import (
 //	var _ stream.AttachedObserver = myObserver{}
 //
 // The calls for one stream come one at a time, in the order of the events, from a goroutine of their own: an observer
-// that is slow delays nothing but itself. Where it falls more than 1,024 events behind, events are dropped and counted
-// in [Stats.EventsDropped]. An observer may call every method of the stream that other goroutines may call.
+// that is slow delays nothing but itself. If it falls more than 1,024 events behind, or if those keep more than 1 MiB of positions
+// and errors, events are dropped and counted in [Stats.EventsDropped]. An observer may call every method of the stream that other goroutines may call.
 type Observer any
 
 // Info is what every event carries.
@@ -125,10 +125,23 @@ type event struct {
 	delay    time.Duration
 	count    uint64
 	bytes    int
+	kept     int // its size, while it waits
 }
 
-// maxEvents is how far an observer may fall behind.
-const maxEvents = 1024
+// How far an observer may fall behind. A peer decides how large positions and errors are (invariant 40).
+const (
+	maxEvents     = 1024
+	maxEventBytes = 1 << 20
+)
+
+// size is about how many bytes e keeps from being freed.
+func (e *event) size() int {
+	n := len(e.position.Token) + len(e.position.Lineage)
+	if e.cause != nil {
+		n += len(e.cause.Error())
+	}
+	return n
+}
 
 // events carries a stream's events to its observers. A nil *events has none.
 type events struct {
@@ -137,6 +150,7 @@ type events struct {
 
 	mu         sync.Mutex // guards the fields below
 	waiting    queue.Queue[event]
+	bytes      int // that waiting keeps
 	delivering bool
 	dropped    uint64
 	attempt    uint64 // of the newest event that had one
@@ -147,17 +161,19 @@ func (ev *events) publish(e event) {
 	if ev == nil {
 		return
 	}
-	e.at = time.Now()
+	e.at, e.kept = time.Now(), e.size()
 	ev.mu.Lock()
 	defer ev.mu.Unlock()
 	if e.attempt == 0 {
 		e.attempt = ev.attempt
 	}
 	ev.attempt = e.attempt
-	if ev.waiting.Len() >= maxEvents && e.kind != eventClosed {
+	full := ev.waiting.Len() >= maxEvents || ev.waiting.Len() > 0 && ev.bytes+e.kept > maxEventBytes
+	if full && e.kind != eventClosed {
 		ev.dropped++
 		return
 	}
+	ev.bytes += e.kept
 	ev.waiting.Push(e)
 	if !ev.delivering {
 		ev.delivering = true
@@ -185,7 +201,9 @@ func (ev *events) next() (e event, ok bool) {
 		ev.delivering = false
 		return event{}, false
 	}
-	return ev.waiting.PopFront(), true
+	e = ev.waiting.PopFront()
+	ev.bytes -= e.kept
+	return e, true
 }
 
 // droppedEvents returns how many events no observer was told of.

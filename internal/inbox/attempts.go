@@ -9,6 +9,7 @@ type Standing struct {
 	Position  checkpoint.Position // where the next attempt starts
 	Accepted  uint64              // messages that have arrived for the application so far
 	Uncovered uint64              // how many of them came after Position: they may come again
+	Busy      bool                // somebody is still in a call on the attempt: the stream is leaving
 }
 
 // Attach lets the application receive from a.
@@ -34,7 +35,7 @@ func (b *Inbox[A, M]) Detach(all bool) Standing {
 		b.releaseHeld()
 	}
 	b.dropHeld()
-	s := Standing{Position: b.resumePoint, Accepted: b.accepted, Uncovered: b.uncovered}
+	s := Standing{Position: b.resumePoint, Accepted: b.accepted, Uncovered: b.uncovered, Busy: b.busy}
 	b.uncovered = 0
 	return s
 }

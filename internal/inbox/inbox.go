@@ -16,6 +16,7 @@ type Config struct {
 	NoGaps          bool   // each message with a position has the number after the one before
 	Manual          bool   // the application says when it has processed what it was handed
 	Counted         func() // nil, or is told that a message was processed; it takes no lock and does not wait
+	Moved           func() // nil, or is told that the processed position has moved without a message; the same
 	MaxReady        int    // how many messages may wait for the application. Zero: 65,536
 	MaxReadySize    int    // and how many bytes. Zero: 16 MiB
 }
@@ -234,6 +235,9 @@ func (b *Inbox[A, M]) handOver(in *Arrival[M]) *M {
 		b.delivered = in.Position
 		if in.Message == nil && !b.handedOver && !b.config.Manual { // nothing before it is still in the application's hands
 			b.processed = in.Position
+			if b.config.Moved != nil {
+				b.config.Moved()
+			}
 		}
 	}
 	if in.Message != nil {
