@@ -27,6 +27,7 @@ type committer struct {
 	epoch   uint64        // written by acquire, before anything else runs
 	pending atomic.Int64  // messages processed since the last write began
 	armed   atomic.Bool   // a write is due when the interval is over
+	due     atomic.Bool   // a write is due now: whoever has the slot sees to it
 	slot    chan struct{} // buffered; holds a value while a write is on its way
 
 	mu        sync.Mutex // guards the fields below
@@ -70,10 +71,26 @@ func (c *committer) moved() {
 	}
 }
 
-// writeDue writes the newest processed position. If that fails it is tried again after the interval.
+// writeDue writes the newest processed position. If that fails it is tried again after the interval. If a write is on its way,
+// another follows it: a race that cannot lose one, since who has the slot looks at due after it has given the slot away.
 func (c *committer) writeDue() {
-	if c.ctx.Err() == nil && c.writeWithin(c.ctx) != nil { // kept in lastErr, and published
+	c.due.Store(true)
+	select {
+	case c.slot <- struct{}{}:
+	default:
+		return
+	}
+	defer c.release()
+	if c.ctx.Err() == nil && c.within(c.ctx, c.write) != nil { // kept in lastErr, and published
 		c.moved()
+	}
+}
+
+// release gives the slot away.
+func (c *committer) release() {
+	<-c.slot
+	if c.due.Load() && c.ctx.Err() == nil {
+		go c.writeDue() // as in processed
 	}
 }
 
@@ -88,8 +105,18 @@ func (c *committer) flush(ctx context.Context) error {
 	return c.writeWithin(context.WithoutCancel(ctx))
 }
 
-// writeWithin is write with the time limit.
-func (c *committer) writeWithin(ctx context.Context) error { return c.within(ctx, c.write) }
+// writeWithin waits for the slot and writes, with the time limit for both.
+func (c *committer) writeWithin(ctx context.Context) error {
+	return c.within(ctx, func(ctx context.Context) error {
+		select {
+		case c.slot <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		defer c.release()
+		return c.write(ctx)
+	})
+}
 
 // within calls f with the time limit.
 func (c *committer) within(ctx context.Context, f func(context.Context) error) error {
@@ -102,15 +129,11 @@ func (c *committer) within(ctx context.Context, f func(context.Context) error) e
 	return err
 }
 
-// write commits the newest processed position, where it is not committed yet. It returns when that is done.
+// write commits the newest processed position, where it is not committed yet. It returns when that is done. The caller has the
+// slot.
 func (c *committer) write(ctx context.Context) error {
-	select {
-	case c.slot <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-c.slot }()
 	c.pending.Store(0)
+	c.due.Store(false)
 	position := c.source()
 	committed, err := c.last()
 	switch {

@@ -98,7 +98,7 @@ func (s *ClientStream[Req, Res]) endedWell(e *attemptError) *attemptError {
 
 // remember notes what an attempt that is resumed says of the next ones.
 func (s *ClientStream[Req, Res]) remember(l *loss) {
-	h := &s.health
+	h := *s.heard.Load()
 	h.answered = h.answered || l.heard || l.origin == fromServer
 	if l.heard {
 		h.accepted, h.renewed = true, false
@@ -106,6 +106,7 @@ func (s *ClientStream[Req, Res]) remember(l *loss) {
 	if l.origin == fromServer && rpcstatus.Of(l.err).Code() == codes.Unauthenticated {
 		h.renewed = true
 	}
+	s.heard.Store(&h)
 }
 
 // mayResume is the table of Resumable, or what replaces it.
@@ -114,7 +115,7 @@ func (s *ClientStream[Req, Res]) mayResume(l *loss) (may bool) {
 		s.calling(func() { may = s.options.resumable(l.err) })
 		return may
 	}
-	h := &s.health
+	h := s.heard.Load()
 	return resumes(l.origin, l.err, l.hint(), facts{
 		answered: h.answered || l.heard,
 		renewed:  l.heard || h.accepted && !h.renewed,

@@ -12,7 +12,7 @@ import (
 func (s *ClientStream[Req, Res]) run() {
 	defer func() {
 		if s.final == nil { // a listener of a policy has ended the goroutine
-			s.end((&attemptError{op: "open", cause: errGoroutineEnded}).endsWith(ReasonResume))
+			s.end(endedGoroutine())
 		}
 		close(s.done)
 	}()
@@ -30,7 +30,7 @@ func (s *ClientStream[Req, Res]) run() {
 
 // lifetime is the stream from its first open to its last commit.
 func (s *ClientStream[Req, Res]) lifetime() {
-	end := (&attemptError{op: "open", cause: errGoroutineEnded}).endsWith(ReasonResume)
+	end := endedGoroutine()
 	defer func() { // in any case, or the application would wait for ever
 		if a := s.newest.Load(); a != nil {
 			a.cancel()
@@ -42,6 +42,11 @@ func (s *ClientStream[Req, Res]) lifetime() {
 		}
 	}()
 	end = s.live()
+}
+
+// endedGoroutine is the end of the stream if a callback, or a listener of a policy, ends the goroutine that it runs in.
+func endedGoroutine() *attemptError {
+	return (&attemptError{op: "open", cause: errGoroutineEnded}).endsWith(ReasonResume)
 }
 
 // admit lets the stream live while it holds the permits of bulkheads and adaptive limiters. It returns the end of the
@@ -78,7 +83,9 @@ func (s *ClientStream[Req, Res]) live() *attemptError {
 			s.pause(broken)
 			broken = nil
 		}
-		a, end := s.bridge(broken)
+		var a *attempt[Req, Res]
+		end := endedGoroutine()
+		contained(func() { a, end = s.bridge(broken) }) // its stack is deep, and this one's stays for the life of the stream
 		if end == nil {
 			s.health.closes = 0
 			end = s.attend(a, nil)

@@ -38,18 +38,19 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 // receiveFrom receives one message from a, which the caller is busy with, and accounts for it. It reports whether the message
 // is the application's, and whether a may have more. With queue the message is put where Recv finds it.
 func (s *ClientStream[Req, Res]) receiveFrom(a *attempt[Req, Res], into *Res, queue bool) (m *Res, mine, alive bool) {
-	guarded(func() {
-		var err error
-		if m, err = a.recv(into); err != nil {
-			a.recvFailed(err)
-			s.inbox.Refuse(a, false)
-			return
-		}
-		mine, alive = s.take(a, m, queue)
-	}, func() { // nobody is receiving any more
+	g := guard{gone: func() { // nobody is receiving any more
 		a.fail(&loss{op: "recv", err: errGoroutineEnded, final: ReasonResume})
 		s.inbox.Refuse(a, false)
-	})
+	}}
+	defer g.check()
+	m, err := a.recv(into)
+	if err == nil {
+		mine, alive = s.take(a, m, queue)
+	} else {
+		a.recvFailed(err)
+		s.inbox.Refuse(a, false)
+	}
+	g.returned = true
 	return m, mine, alive
 }
 
@@ -109,8 +110,9 @@ func (s *ClientStream[Req, Res]) settle(a *attempt[Req, Res], r *inbox.Report) (
 	if l := lossOf(r); l != nil {
 		a.fail(l)
 	}
-	s.inbox.Settle(a, r.Breaks())
-	return !r.Breaks()
+	broken := r.Breaks() // r is the next one's after Settle
+	s.inbox.Settle(a, broken)
+	return !broken
 }
 
 // lossOf returns the end of an attempt that brought what must not be taken in, nil if it goes on.

@@ -61,8 +61,10 @@ func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k outbox.Kept, 
 		}
 	}
 	s.outbox.Resume(m, k.Seq, known)
-	var err error
-	guarded(func() { err = a.send(m) }, func() { s.outbox.Resumed(outbox.Failed) })
+	g := guard{gone: func() { s.outbox.Resumed(outbox.Failed) }}
+	defer g.check()
+	err := a.send(m)
+	g.returned = true
 	said := a.said(err)
 	switch s.outbox.Resumed(said) {
 	case outbox.Lives:

@@ -75,6 +75,7 @@ type ClientStream[Req, Res any] struct {
 	newest    atomic.Pointer[attempt[Req, Res]] // written by the lifecycle goroutine, read by Header and Trailer
 	lastErr   atomic.Pointer[attemptError]      // written by the lifecycle goroutine, read by Stats
 	trailer   atomic.Pointer[metadata.MD]       // of the last attempt that ended; written by the lifecycle goroutine
+	heard     atomic.Pointer[heard]             // written by the lifecycle goroutine, read by opens that race
 	inside    atomic.Int32                      // callbacks of the lifecycle goroutine that are running
 	notBefore atomic.Int64                      // when the server wants to be tried again, a time.Duration after born; written by the lifecycle goroutine
 	attached  chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
@@ -90,10 +91,14 @@ type health struct {
 	acked     uint64              // how far the server had the messages sent
 	fruitless int                 // attempts in a row that were lost there
 	cause     error               // what the last attempt ended with
-	answered  bool                // a gRPC server has answered
-	accepted  bool                // it has accepted an attempt
-	renewed   bool                // it has refused the credentials since, and others were tried
 	closes    int                 // planned closes in a row that brought nothing new
+}
+
+// heard is what the stream has heard of gRPC servers so far.
+type heard struct {
+	answered bool // one has answered
+	accepted bool // one has accepted an attempt
+	renewed  bool // it has refused the credentials since, and others were tried
 }
 
 func newClientStream[Req, Res any](
@@ -117,6 +122,7 @@ func newClientStream[Req, Res any](
 		caller: ctx, options: o, callbacks: callbacks,
 		attached: make(chan struct{}), done: make(chan struct{}), born: time.Now(), codec: codecOf(o.call),
 	}
+	s.heard.Store(new(heard))
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.life, s.outage = o.streamExecutors()
 	s.opening = o.openExecutor()

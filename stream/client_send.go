@@ -104,10 +104,13 @@ func (s *ClientStream[Req, Res]) notSent(verdict outbox.Verdict, seq uint64) err
 // sendOn sends m on the ticket's attempt, and says what was said of that.
 func (s *ClientStream[Req, Res]) sendOn(t outbox.Ticket[*attempt[Req, Res]], m *Req) (said outbox.Said, err error) {
 	a := t.Attempt
-	guarded(func() { err = a.send(m) }, func() {
+	g := guard{gone: func() {
 		a.fail(&loss{op: "send", err: errGoroutineEnded, final: ReasonResume})
 		s.outbox.Forget(t)
-	})
+	}}
+	defer g.check()
+	err = a.send(m)
+	g.returned = true
 	said = a.said(err)
 	if said == outbox.Rejected {
 		a.abortedBy(&loss{op: "send", err: err, origin: fromStream}) // before the message is settled: lose looks after that
@@ -176,7 +179,8 @@ func (s *ClientStream[Req, Res]) CloseSend() error {
 // halfClose sends the half-close on a.
 func (s *ClientStream[Req, Res]) halfClose(a *attempt[Req, Res]) {
 	defer s.outbox.HalfClosed(a)
-	guarded(func() { _ = a.stream.CloseSend() }, func() { // grpc: always nil; the status is Recv's to tell
-		a.fail(&loss{op: "send", err: errGoroutineEnded, final: ReasonResume})
-	})
+	g := guard{gone: func() { a.fail(&loss{op: "send", err: errGoroutineEnded, final: ReasonResume}) }}
+	defer g.check()
+	_ = a.stream.CloseSend() // grpc: always nil; the status is Recv's to tell
+	g.returned = true
 }

@@ -33,17 +33,17 @@ func (s *ClientStream[Req, Res]) lookAfter(d time.Duration) {
 			return
 		}
 		s.lookAfter(min(2*d, mostLook))
-		s.standIn()
+		s.standIn(s.outbox.IsWatched)
 	})
 }
 
-// standIn receives in the application's place.
-func (s *ClientStream[Req, Res]) standIn() {
+// standIn receives in the application's place, while that is wanted.
+func (s *ClientStream[Req, Res]) standIn(wanted func() bool) {
 	a := s.newest.Load()
 	if a == nil {
 		return
 	}
-	for alive := true; alive && s.outbox.IsWatched() && s.inbox.Claim(a, false); {
+	for alive := true; alive && wanted() && s.inbox.Claim(a, false); {
 		_, _, alive = s.receiveFrom(a, nil, true)
 	}
 }

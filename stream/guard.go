@@ -5,17 +5,22 @@ import "errors"
 // errGoroutineEnded is how a stream ends if what it calls panics, or calls runtime.Goexit, as t.FailNow does.
 var errGoroutineEnded = errors.New("a callback has ended the goroutine")
 
-// guarded calls code that is not this package's: a callback, a codec, an interceptor, an observer, a store. It may panic, and
-// the application recover, or end the goroutine. If it does not return, gone is called, so that nobody waits for it.
-func guarded(call, gone func()) {
-	returned := false
-	defer func() {
-		if !returned {
-			gone()
-		}
-	}()
-	call()
-	returned = true
+// guard stands around a call of code that is not this package's: a callback, a codec, an interceptor, an observer, a store. It may
+// panic, and the application recover, or end the goroutine. If it does not return, gone is called, so that nobody waits for it.
+//
+//	g := guard{gone: func() { … }}
+//	defer g.check()
+//	…                                  // the call
+//	g.returned = true
+type guard struct {
+	gone     func()
+	returned bool
+}
+
+func (g *guard) check() {
+	if !g.returned {
+		g.gone()
+	}
 }
 
 // contained calls f in a goroutine of its own, and waits for it: one that f ends is not the caller's. If f panics, contained

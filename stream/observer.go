@@ -183,14 +183,15 @@ func (ev *events) publish(e event) {
 
 // deliver calls the observers until no event waits. If one of them ends the goroutine, another goes on.
 func (ev *events) deliver() {
-	guarded(func() {
-		for e, ok := ev.next(); ok; e, ok = ev.next() {
-			info := Info{Name: ev.name, Attempt: e.attempt, Time: e.at}
-			for _, o := range ev.observers {
-				dispatch(o, info, e)
-			}
+	g := guard{gone: func() { go ev.deliver() }} // as publish has it
+	defer g.check()
+	for e, ok := ev.next(); ok; e, ok = ev.next() {
+		info := Info{Name: ev.name, Attempt: e.attempt, Time: e.at}
+		for _, o := range ev.observers {
+			dispatch(o, info, e)
 		}
-	}, func() { go ev.deliver() }) // as publish has it
+	}
+	g.returned = true
 }
 
 // next takes the oldest event. If none waits, the goroutine that delivers is over.

@@ -26,6 +26,7 @@ type plan struct {
 	block        time.Duration // length of a block, about
 	only         string        // part of the name of the workloads to run
 	cuts         int
+	idleStreams  int
 }
 
 func main() {
@@ -35,6 +36,7 @@ func main() {
 	flag.DurationVar(&p.block, "block", 20*time.Millisecond, "length of a block, about")
 	flag.StringVar(&p.only, "only", "", "workloads and sizes with this in their name, Recv/16B say")
 	flag.IntVar(&p.cuts, "cuts", 100, "cuts of each client, in tens")
+	flag.IntVar(&p.idleStreams, "idle", 5000, "idle streams of each client")
 	flag.Parse()
 	if err := p.run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -59,7 +61,12 @@ func (p plan) run(ctx context.Context) error {
 		}
 	}
 	if p.cuts > 0 {
-		return p.reconnects(ctx)
+		if err := p.reconnects(ctx); err != nil {
+			return err
+		}
+	}
+	if p.idleStreams > 0 {
+		return p.idle(ctx)
 	}
 	return nil
 }
