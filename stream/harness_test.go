@@ -40,6 +40,8 @@ const (
 	bookmark
 	fragment // data without a position
 	failure  // an error that a message tells of
+
+	empty = kind(98) // what is no message of the protocol
 )
 
 // frame is a message of the protocol.
@@ -61,6 +63,9 @@ func (f frame) response() *response { return &response{Payload: f.payload()} }
 
 func frameOf(m interface{ GetPayload() *testpb.Payload }) frame {
 	body := m.GetPayload().GetBody()
+	if len(body) < 9 {
+		return frame{kind: empty}
+	}
 	return frame{kind: kind(body[0]), seq: binary.BigEndian.Uint64(body[1:9]), size: len(body) - 9}
 }
 
@@ -236,7 +241,7 @@ func (w *world) mustOpen(opts ...stream.ClientOption) *client {
 	w.t.Helper()
 	s, err := w.open(w.t.Context(), opts...)
 	require.NoError(w.t, err)
-	w.t.Cleanup(func() { _ = s.Close() })
+	closeAtTheEnd(w.t, s)
 	return s
 }
 

@@ -122,7 +122,7 @@ func (w *world) mustDial(cb callbacks, opts ...stream.ClientOption) *client {
 	w.t.Helper()
 	s, err := w.dial(w.t.Context(), cb, opts...)
 	require.NoError(w.t, err)
-	w.t.Cleanup(func() { _ = s.Close() })
+	closeAtTheEnd(w.t, s)
 	return s
 }
 

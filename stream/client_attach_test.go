@@ -1,0 +1,164 @@
+package stream_test
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/stream"
+)
+
+// What the loss of an attempt finds out, while somebody is in a call on it.
+
+// The message in the application's hands when the attempt is lost counts: without a position, to start over would bring
+// it twice.
+func TestAMessageInHandCountsWhereTheAttemptIsLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		w := scripted(t, stays(numbered(1)...))
+		s := w.mustDial(callbacks{Err: func(*response) error { g.enter(); return nil }}, stream.WithIdleTimeout(time.Second))
+		t.Cleanup(g.open)
+		recv := async(func() received { got, err := receiveAll(s); return received{got, err} })
+		within(t, g.entered, "message 1 in Err")
+		rest(time.Minute) // the time limit ends the attempt
+		g.open()
+		end := within(t, recv, "the end of the stream")
+		requireReason(t, end.err, stream.ReasonNoCheckpoint, "message 1 was handed over, and there is no position")
+		require.Equal(t, upTo(1), end.got)
+	})
+}
+
+// Observers are told of each message that may come again, the one in hand included.
+func TestAMessageInHandIsRewound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		cb := positions()
+		cb.Err = func(m *response) error {
+			if frameOf(m).kind == fragment {
+				g.enter()
+			}
+			return nil
+		}
+		var d diary
+		w := scripted(t, stays(frame{kind: data, seq: 1}, frame{kind: fragment, seq: 11}), sends(nil, numbered(2)...))
+		s := w.mustDial(cb, stream.WithIdleTimeout(time.Second), stream.WithObserver(&d))
+		t.Cleanup(g.open)
+		recv := async(func() error { return drain(s) })
+		within(t, g.entered, "the message without a position in Err")
+		rest(time.Minute) // the time limit ends the attempt
+		g.open()
+		require.Equal(t, io.EOF, within(t, recv, "the end of the stream"))
+		synctest.Wait()
+		require.Len(t, d.of("rewound"), 1, "the message without a position comes again, says the stream")
+		require.Equal(t, uint64(1), d.of("rewound")[0].count)
+	})
+}
+
+// A message that turns out not to be on the wire is not in doubt: it goes on the next attempt.
+//
+//  1. Send is in an interceptor, which has not passed the message on.
+//  2. The server goes away, and Recv finds out.
+//  3. The interceptor passes the message on, and grpc says that the attempt is dead.
+func TestASendThatNeverReachedTheWireIsNotInDoubt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		goes := make(chan struct{})
+		var got []uint64
+		leaves := func(s bidi) error { <-goes; return errGone }
+		w := newWorld(t, &feed{handler: inOrder(leaves, reads(&got))},
+			grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error { g.enter(); return next(m) })))
+		s := w.mustDial(positions())
+		t.Cleanup(g.open)
+		recv := receiving(s)
+		sent := async(func() error { return s.Send(frame{kind: data, seq: 1}.request()) })
+		within(t, g.entered, "Send in the interceptor")
+		close(goes)
+		rest(time.Minute)
+		g.open()
+		require.NoError(t, within(t, sent, "Send"), "nothing was sent on the first attempt, and so nothing is in doubt")
+		synctest.Wait()
+		require.Equal(t, upTo(1), got, "messages the server has")
+		require.Empty(t, recv, "the stream goes on")
+	})
+}
+
+// Close may be called from the very call that the loss of an attempt waits for.
+func TestCloseFromTheCallThatALossWaitsFor(t *testing.T) {
+	t.Parallel()
+	for where, place := range fencePlaces() {
+		for what, loss := range fenceLosses() {
+			if what != "a time limit" && what != "the other half" {
+				continue
+			}
+			t.Run(where+", lost by "+what, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					f := newFence(true, true)
+					closed := make(chan error, 1)
+					f.gate.leave = func() { closed <- f.stream.Close() }
+					place(f)
+					lose := loss(f)
+					f.start(t)
+					lose(t)
+					rest(time.Minute) // the stream waits for who stands in the gate
+					f.gate.open()
+					require.NoError(t, within(t, closed, "Close, from inside"))
+					requireReason(t, within(t, f.recv, "Recv").err, stream.ReasonClosed, "Recv")
+				})
+			})
+		}
+	}
+}
+
+// Invariant 10: nothing more is received from an attempt that has brought what must not be taken in, though a Send has
+// asked what became of it.
+//
+//  1. Recv has message 3 in hand, after message 1, and the Checkpoint callback is asked about it.
+//  2. Send finds the attempt dead. The lifecycle goroutine waits until Recv is through, to receive the cause.
+//  3. The callback returns: that is a gap. What has arrived behind it is not to be looked at.
+func TestNothingIsReceivedBehindAGap(t *testing.T) {
+	t.Parallel()
+	for range 50 { // grpc draws whether a cancelled stream gives what has arrived
+		synctest.Test(t, func(t *testing.T) {
+			g := newGate()
+			goes := make(chan struct{})
+			cb := positions()
+			at := cb.Checkpoint
+			cb.Checkpoint = func(m *response) (checkpoint.Position, bool) {
+				switch f := frameOf(m); {
+				case f.seq == 3:
+					g.enter()
+				case f.kind == fragment:
+					t.Error("a callback is asked about what came behind the gap")
+				}
+				return at(m)
+			}
+			w := scripted(t, func(s bidi) error {
+				<-goes
+				stale := frame{kind: fragment, seq: 66}
+				return sends(errGone, frame{kind: data, seq: 1}, frame{kind: data, seq: 3}, stale, stale, stale)(s)
+			}, sends(nil, numbered(2, 3)...))
+			s := w.mustDial(cb, stream.WithGapDetection(), stream.WithAtMostOnceSends())
+			t.Cleanup(g.open)
+			recv := async(func() received { got, err := receiveAll(s); return received{got, err} })
+			close(goes)
+			within(t, g.entered, "message 3 in Checkpoint")
+			synctest.Wait() // the server has gone
+			sent := async(func() error { return s.Send(frame{kind: data, seq: 1}.request()) })
+			rest(time.Minute)
+			g.open()
+			end := within(t, recv, "the end of the stream")
+			require.Equal(t, io.EOF, end.err)
+			require.Equal(t, upTo(3), end.got)
+			within(t, sent, "Send") // on the next attempt, or that has ended
+		})
+	}
+}
