@@ -72,8 +72,7 @@ func TestASendThatNeverReachedTheWireIsNotInDoubt(t *testing.T) {
 		g := newGate()
 		goes := make(chan struct{})
 		var got []uint64
-		leaves := func(s bidi) error { <-goes; return errGone }
-		w := newWorld(t, &feed{handler: inOrder(leaves, reads(&got))},
+		w := newWorld(t, &feed{handler: inOrder(when(goes, sends(errGone)), reads(&got))},
 			grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error { g.enter(); return next(m) })))
 		s := w.mustDial(positions())
 		t.Cleanup(g.open)
@@ -141,11 +140,9 @@ func TestNothingIsReceivedBehindAGap(t *testing.T) {
 				}
 				return at(m)
 			}
-			w := scripted(t, func(s bidi) error {
-				<-goes
-				stale := frame{kind: fragment, seq: 66}
-				return sends(errGone, frame{kind: data, seq: 1}, frame{kind: data, seq: 3}, stale, stale, stale)(s)
-			}, sends(nil, numbered(2, 3)...))
+			stale := frame{kind: fragment, seq: 66}
+			w := scripted(t, when(goes, sends(errGone, frame{kind: data, seq: 1}, frame{kind: data, seq: 3}, stale, stale, stale)),
+				sends(nil, numbered(2, 3)...))
 			s := w.mustDial(cb, stream.WithGapDetection(), stream.WithAtMostOnceSends())
 			t.Cleanup(g.open)
 			recv := async(func() received { got, err := receiveAll(s); return received{got, err} })

@@ -77,3 +77,15 @@ func (g *gate) enter() {
 }
 
 func (g *gate) open() { g.opens.Do(func() { close(g.opened) }) }
+
+// when is a handler that waits for ch, and then does what the other does.
+func when(ch <-chan struct{}, handler func(bidi) error) func(bidi) error {
+	return func(s bidi) error {
+		select {
+		case <-ch:
+			return handler(s)
+		case <-s.Context().Done():
+			return s.Context().Err()
+		}
+	}
+}
