@@ -198,12 +198,13 @@ type world struct {
 	feed   *feed
 	server *grpc.Server
 	conn   *grpc.ClientConn
+	watch  *watchdog
 }
 
 // newWorld starts one. It belongs in a bubble.
 func newWorld(t *testing.T, f *feed, opts ...grpc.DialOption) *world {
 	t.Helper()
-	w := &world{Memory: testnet.NewMemory(), t: t, feed: f}
+	w := &world{Memory: testnet.NewMemory(), t: t, feed: f, watch: newWatchdog(t)}
 	w.start()
 	conn, err := w.Client(append([]grpc.DialOption{grpc.WithConnectParams(fastConnect)}, opts...)...)
 	require.NoError(t, err)
@@ -233,7 +234,7 @@ func (w *world) start() {
 
 // open opens a stream with the feed's callbacks.
 func (w *world) open(ctx context.Context, opts ...stream.ClientOption) (*client, error) {
-	return stream.Resilient(ctx, testpb.NewTestServiceClient(w.conn).FullDuplexCall, w.feed.callbacks(), opts...)
+	return w.dial(ctx, w.feed.callbacks(), opts...)
 }
 
 // mustOpen is open where that has to succeed. The stream is closed with the test.

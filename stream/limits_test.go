@@ -253,6 +253,7 @@ func TestLimitsOfZeroAndLessAreNone(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := scripted(t, lasts(24*time.Hour, nil, numbered(1)...))
+				w.watch.sleep(25*time.Hour, w.watch.bark)
 				s := w.mustDial(positions(), stream.WithOpenTimeout(limit), stream.WithFirstMessageTimeout(limit),
 					stream.WithIdleTimeout(limit), stream.WithSendTimeout(limit), stream.WithMaxOutage(limit))
 				got, err := receiveAll(s)

@@ -114,7 +114,7 @@ func delivers(n int) func(context.Context, *resumption) error {
 
 // dial opens a stream with the callbacks given.
 func (w *world) dial(ctx context.Context, cb callbacks, opts ...stream.ClientOption) (*client, error) {
-	return stream.Resilient(ctx, testpb.NewTestServiceClient(w.conn).FullDuplexCall, cb, opts...)
+	return stream.Resilient(w.watch.context(ctx), testpb.NewTestServiceClient(w.conn).FullDuplexCall, cb, opts...)
 }
 
 // mustDial is dial where that has to succeed. The stream is closed with the test.
