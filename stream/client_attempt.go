@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/streamsafe/streamsafe/internal/outbox"
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
@@ -83,21 +84,33 @@ func (a *attempt[Req, Res]) suspected() {
 	}
 }
 
-// refuses reports whether err, which Send returned, means that the message was bad, rather than that the attempt is
-// dead. In the other case it sees to it that somebody finds the cause.
+// said tells apart what Send may have returned, and who said it: the facts of outbox's table.
 //
 // grpc encodes and measures a message before it looks at the stream, and reports a dead one as io.EOF. An interceptor may
 // report a failure of its own, and what grpc said before that.
-func (a *attempt[Req, Res]) refuses(err error) bool {
-	dead := errors.Is(err, io.EOF)
-	if slices.Contains([]codes.Code{codes.Unavailable, codes.Canceled, codes.DeadlineExceeded}, rpcstatus.Of(err).Code()) {
-		dead = dead || a.loss.Load() != nil || a.ctx.Err() != nil || a.stream.Context().Err() != nil
+func (a *attempt[Req, Res]) said(err error) outbox.Said {
+	switch {
+	case err == nil:
+		return outbox.OK
+	case errors.Is(err, io.EOF):
+		return outbox.Dead
+	case neverSent(err):
+		return outbox.Rejected
+	case a.isOver() && slices.Contains([]codes.Code{codes.Unavailable, codes.Canceled, codes.DeadlineExceeded}, rpcstatus.Of(err).Code()):
+		return outbox.Lost
+	default:
+		return outbox.Failed
 	}
-	if dead {
-		a.suspected()
-	}
-	return !dead
 }
+
+// isOver reports whether the attempt is known to have ended.
+func (a *attempt[Req, Res]) isOver() bool {
+	return a.loss.Load() != nil || a.ctx.Err() != nil || a.stream.Context().Err() != nil
+}
+
+// abortedBy notes that grpc has aborted the attempt for a message. The first time counts: after that grpc may say anything of
+// the next message.
+func (a *attempt[Req, Res]) abortedBy(l *loss) { a.aborted.CompareAndSwap(nil, l) }
 
 // neverSent reports whether err is grpc's own refusal of a message, which was not sent, and for which grpc has ended the
 // attempt. It leaves no other mark than its words: an interceptor's error may have the same code, after the message was

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/outbox"
 )
 
 // Callbacks are what a stream asks the application. All are optional.
@@ -102,10 +103,13 @@ func (r *Resumption[Req, Res]) Cause() error { return r.cause }
 // there are many to send, Recv in between.
 func (r *Resumption[Req, Res]) Send(m *Req) error {
 	err := r.attempt.send(m)
-	if err == nil || r.attempt.refuses(err) {
-		return err
+	switch r.attempt.said(err) {
+	case outbox.Dead, outbox.Lost:
+		r.attempt.suspected()
+		return nil
+	case outbox.OK, outbox.Rejected, outbox.Failed:
 	}
-	return nil
+	return err
 }
 
 // Recv receives a message from the attempt. The stream's other callbacks do not see it, unless it is given to Deliver.

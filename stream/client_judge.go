@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/inbox"
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
@@ -18,7 +19,7 @@ import (
 
 // judge says whether the stream may go on after l. at is where the receiving half stands, and sent the number of
 // messages that the application has sent; both are zero for an attempt that was never attached.
-func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attemptError {
+func (s *ClientStream[Req, Res]) judge(l *loss, at inbox.Standing, sent uint64) *attemptError {
 	e := s.verdict(l, at, sent)
 	if e.final && !e.well {
 		return s.orContext(e) // the application was asked, and may have called Close
@@ -26,14 +27,14 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at standing, sent uint64) *attem
 	return e
 }
 
-func (s *ClientStream[Req, Res]) verdict(l *loss, at standing, sent uint64) *attemptError {
+func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent uint64) *attemptError {
 	s.trailer.Store(&l.trailer)
 	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
 	if l.told != nil {
 		e.cause = l.told
 	}
 	if e.hint.Delay > 0 {
-		s.notBefore.Store(int64(time.Since(s.inbox.start) + e.hint.Delay))
+		s.notBefore.Store(int64(time.Since(s.born) + e.hint.Delay))
 	}
 	switch {
 	case s.ctx.Err() != nil:
@@ -95,14 +96,14 @@ func (s *ClientStream[Req, Res]) refusedBy(e *attemptError, err error) *attemptE
 
 // checkSafe applies the safe defaults: nothing is silently restarted, lost or doubled. A position that is lost is no
 // poison.
-func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at standing, sent uint64, lost bool) *attemptError {
+func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at inbox.Standing, sent uint64, lost bool) *attemptError {
 	o := &s.options
 	switch {
 	case o.resumeOff:
 		return e.endsWith(ReasonResumeOff)
 	case sent > 0 && !o.replay && !o.atMostOnce:
 		return e.endsWith(ReasonSendsInDoubt)
-	case at.accepted > 0 && s.callbacks.Checkpoint == nil && !o.restart:
+	case at.Accepted > 0 && s.callbacks.Checkpoint == nil && !o.restart:
 		return e.endsWith(ReasonNoCheckpoint)
 	case o.poisonLimit > 0 && s.health.fruitless >= o.poisonLimit && !lost:
 		return e.endsWith(ReasonPoison)
@@ -113,29 +114,29 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at standing, sent ui
 
 // died counts the attempts in a row that were lost where the stream stands now: at a position and so many messages past
 // it, or, without positions, at so many messages; and with so many acknowledged.
-func (s *ClientStream[Req, Res]) died(at standing, acked uint64) {
-	h, reached := &s.health, at.accepted
+func (s *ClientStream[Req, Res]) died(at inbox.Standing, acked uint64) {
+	h, reached := &s.health, at.Accepted
 	if s.callbacks.Checkpoint != nil {
-		reached = at.uncovered
+		reached = at.Uncovered
 	}
-	if at.position != h.position || acked != h.acked || reached > h.reached {
-		h.position, h.acked, h.reached, h.fruitless = at.position, acked, reached, 0
+	if at.Position != h.position || acked != h.acked || reached > h.reached {
+		h.position, h.acked, h.reached, h.fruitless = at.Position, acked, reached, 0
 	}
 	h.fruitless++
 }
 
 // recoverPosition asks the application what to do about a position that is gone. That is about what is received: what
 // was sent is as much in doubt as after any other loss.
-func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing, sent uint64) *attemptError {
+func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at inbox.Standing, sent uint64) *attemptError {
 	if s.callbacks.Lost == nil || s.options.resumeOff {
 		return e.endsWith(ReasonPositionLost)
 	}
-	if s.checkSafe(e, standing{position: at.position}, sent, true).final {
+	if s.checkSafe(e, inbox.Standing{Position: at.Position}, sent, true).final {
 		return e
 	}
 	var recovery Recovery
 	var err error
-	s.calling(func() { recovery, err = s.callbacks.Lost(s.ctx, at.position, e.cause) })
+	s.calling(func() { recovery, err = s.callbacks.Lost(s.ctx, at.Position, e.cause) })
 	switch {
 	case err != nil:
 		e.cause = err
@@ -143,7 +144,7 @@ func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing, s
 	case !recovery.restart:
 		return e.endsWith(ReasonPositionLost)
 	}
-	s.inbox.begins(recovery.from)
+	s.inbox.Begins(recovery.from)
 	s.health.fruitless = 0
 	s.events.publish(event{kind: eventLost, position: recovery.from, cause: e.cause})
 	return e
@@ -151,7 +152,7 @@ func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at standing, s
 
 // judgeOpen says whether the stream may go on after the open policies have given up.
 func (s *ClientStream[Req, Res]) judgeOpen(err error, from checkpoint.Position) *attemptError {
-	at := standing{position: from}
+	at := inbox.Standing{Position: from}
 	if failure, ok := errors.AsType[*openError](err); ok {
 		l := *failure.loss
 		if _, bare := err.(*openError); !bare { //nolint:errorlint // it is asked whether a policy has wrapped it
@@ -260,5 +261,5 @@ func (s *ClientStream[Req, Res]) fenced(err error) {
 func (s *ClientStream[Req, Res]) ackTooHigh(op string, seq uint64) *loss {
 	return &loss{op: op, final: ReasonProtocol, err: fmt.Errorf(
 		"message %d is acknowledged, and %d is the last one sent (of an earlier process's, tell Resumption.Acknowledge)",
-		seq, s.outbox.lastSent())}
+		seq, s.outbox.Stats().LastSeq)}
 }

@@ -18,20 +18,45 @@ type limits struct {
 func (s *ClientStream[Req, Res]) watch(a *attempt[Req, Res]) (stop func()) {
 	l := s.options.limits
 	stopRecv := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) time.Duration {
-		late, next := s.inbox.tick(tick, l)
+		late, next := l.tickRecv(s.inbox, tick)
 		if late != nil {
 			a.fail(&loss{op: "recv", err: late, ours: true})
 		}
 		return next
 	})
 	stopSend := every(tickOf(l.send), func(tick time.Duration) time.Duration {
-		if late := s.outbox.tick(tick, l); late != nil {
-			a.fail(&loss{op: "send", err: late, ours: true})
-			return 0
+		sending, _ := s.outbox.Tick()
+		if !passed(sending, tick, l.send) {
+			return tick
 		}
-		return tick
+		a.fail(&loss{op: "send", err: &limitError{what: "message not taken", limit: l.send}, ours: true})
+		return 0
 	})
 	return func() { stopRecv(); stopSend() }
+}
+
+// waits is the part of an inbox that its timer talks to.
+type waits interface {
+	Tick() (waited uint64, fresh bool)
+	Rewait()
+}
+
+// tickRecv counts one tick, and returns the error if the application has waited for a message for too long. It returns the
+// length of the next tick as well: after the first message that is one of the idle limit, zero if there is none.
+func (l limits) tickRecv(w waits, tick time.Duration) (late error, next time.Duration) {
+	waited, fresh := w.Tick()
+	if idle := tickOf(l.idle); !fresh && tick != idle { // counted in shorter ticks so far
+		w.Rewait()
+		return nil, idle
+	}
+	limit, what := l.idle, "no message"
+	if fresh && l.firstMessage > 0 {
+		limit, what = l.firstMessage, "no first message"
+	}
+	if passed(waited, tick, limit) {
+		return &limitError{what: what, limit: limit}, 0
+	}
+	return nil, tick
 }
 
 // ticksOfLimit is how many ticks the shortest limit of a direction has. A limit is found to be passed up to one tick late.
@@ -76,9 +101,9 @@ func every(tick time.Duration, f func(tick time.Duration) (next time.Duration)) 
 	}
 }
 
-// passed reports whether a call that began in tick began has taken at least limit now, in tick now.
-func passed(began, now uint64, tick, limit time.Duration) bool {
-	return limit > 0 && now-began > uint64(roundUp(limit, tick)) //nolint:gosec // neither is negative
+// passed reports whether a wait of so many ticks, the first of them not whole, has taken at least limit.
+func passed(waited uint64, tick, limit time.Duration) bool {
+	return limit > 0 && waited > uint64(roundUp(limit, tick)) //nolint:gosec // neither is negative
 }
 
 // roundUp returns a/b, rounded up; a limit may be as long as can be.
@@ -87,36 +112,4 @@ func roundUp(a, b time.Duration) time.Duration {
 		return a/b + 1
 	}
 	return a / b
-}
-
-// tick counts one, and returns the error where somebody has waited too long in Recv. Only that time counts: a slow
-// application is not a dead server. It returns the length of the next tick as well: after the first message that is one of
-// the idle limit, zero where there is none.
-func (b *inbox[Req, Res]) tick(tick time.Duration, l limits) (late *limitError, next time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.ticks++
-	if idle := tickOf(l.idle); !b.fresh && tick != idle {
-		b.since = b.ticks - 1 // counted in shorter ticks so far; the wait began before this one
-		return nil, idle
-	}
-	limit, what := l.idle, "no message"
-	if b.fresh && l.firstMessage > 0 {
-		limit, what = l.firstMessage, "no first message"
-	}
-	if b.busy && passed(b.since, b.ticks, tick, limit) {
-		return &limitError{what: what, limit: limit}, 0
-	}
-	return nil, tick
-}
-
-// tick counts one, and returns the error where the transport has not taken a message for too long.
-func (o *outbox[Req, Res]) tick(tick time.Duration, l limits) *limitError {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.ticks++
-	if o.busy && passed(o.since, o.ticks, tick, l.send) {
-		return &limitError{what: "message not taken", limit: l.send}
-	}
-	return nil
 }

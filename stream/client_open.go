@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/inbox"
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
@@ -38,7 +39,7 @@ func (e *openError) GRPCStatus() *status.Status { return rpcstatus.Of(e.loss.err
 // openAttempt opens the next attempt, under the open policies.
 func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, Res], *attemptError) {
 	r := race[Req, Res]{cause: s.health.cause, changed: make(chan struct{})}
-	from := s.inbox.position()
+	from := s.inbox.Position()
 	//nolint:contextcheck // the execution has ctx
 	result, err := s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
 		return s.enterRace(exec.Context(), &r, from)
@@ -56,7 +57,7 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 	}
 	switch verdict := result.(type) {
 	case *loss:
-		return nil, s.judge(verdict, standing{position: from}, 0)
+		return nil, s.judge(verdict, inbox.Standing{Position: from}, 0)
 	case *openError:
 		return nil, s.judgeOpen(verdict, from)
 	default:
@@ -105,18 +106,6 @@ func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res
 	return nil, failed
 }
 
-// contained calls f in a goroutine of its own, and waits for it: one that f ends is not the caller's. Where f panics, it does.
-func contained(f func()) {
-	done := make(chan any)
-	go func() { // ends with f
-		defer func() { done <- recover() }()
-		f()
-	}()
-	if p := <-done; p != nil {
-		panic(p) //nolint:forbidigo // f's own
-	}
-}
-
 // errNotAStream is the cause where a fallback, say, answers for a stream.
 var errNotAStream = errors.New("a policy supplied a result that is not a stream")
 
@@ -128,7 +117,7 @@ func (s *ClientStream[Req, Res]) openOnce(
 	returned := false
 	var codec *capture
 	if s.options.replay || s.options.holds {
-		codec = &capture{CodecV2: s.outbox.codec, outbox: s.outbox}
+		codec = &capture{CodecV2: s.codec, outbox: s.outbox}
 	}
 	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), codec) //nolint:contextcheck // see above
 	s.events.publish(event{kind: eventOpened, attempt: a.epoch})

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/inbox"
 )
 
 // ClientOption configures a resilient client stream.
@@ -69,7 +70,7 @@ const (
 
 // ReplayLimits bounds what WithReplay keeps.
 type ReplayLimits struct {
-	// Messages is the greatest number of unacknowledged messages. Zero: 16,384. Negative: as many as Bytes allows with 16
+	// Messages is the greatest number of unacknowledged messages. Zero: 16,384. Negative: as many as Bytes allows with 96
 	// bytes for each. Below what the transport has on its way (64 KiB by default, and more on a long or fast way), a flood
 	// waits for acknowledgements.
 	Messages int
@@ -155,7 +156,7 @@ type callbackSet struct{ acked, checkpoint, replay bool }
 func (l ReplayLimits) withDefaults() ReplayLimits {
 	l.Bytes = orDefault(l.Bytes, 16<<20)
 	if l.Messages < 0 {
-		l.Messages = l.Bytes/minMessageSize + 1
+		l.Messages = l.Bytes/inbox.MinSize + 1
 	}
 	l.Messages = orDefault(l.Messages, 16<<10)
 	return l

@@ -77,7 +77,7 @@ func DeliverImmediately() ClientOption {
 
 // HoldUntilCheckpoint keeps messages back until one with a position comes, and then hands over all of them. On a break
 // the held ones are dropped, and come again: exactly once, within the process. Where the server ends the stream with OK,
-// they are handed over. At most maxBytes of encoded messages are held, each counted with 16 bytes at the least; overflow
+// they are handed over. At most maxBytes of encoded messages are held, each counted with 96 bytes at the least; overflow
 // says what happens to more.
 func HoldUntilCheckpoint(maxBytes int, overflow Overflow) ClientOption {
 	return clientOption(func(o *clientOptions) { o.holds, o.holdLimit, o.overflow = true, maxBytes, overflow })

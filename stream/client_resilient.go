@@ -8,9 +8,12 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/inbox"
+	"github.com/streamsafe/streamsafe/internal/outbox"
 )
 
 // Resilient opens a stream that survives broken connections. open is a generated bidi method, client.Chat say; all type
@@ -62,8 +65,10 @@ type ClientStream[Req, Res any] struct {
 	opening   failsafe.Executor[any]
 	committer *committer // nil without a store
 	events    *events    // nil without an observer
-	inbox     *inbox[Req, Res]
-	outbox    *outbox[Req, Res]
+	inbox     *inbox.Inbox[*attempt[Req, Res], Res]
+	outbox    *outbox.Outbox[*attempt[Req, Res]]
+	codec     encoding.CodecV2 // of the call; nil if none is known
+	born      time.Time
 	counts    counts
 
 	state     atomic.Uint32                     // written by enter, read by State
@@ -71,7 +76,7 @@ type ClientStream[Req, Res any] struct {
 	lastErr   atomic.Pointer[attemptError]      // written by the lifecycle goroutine, read by Stats
 	trailer   atomic.Pointer[metadata.MD]       // of the last attempt that ended; written by the lifecycle goroutine
 	inside    atomic.Int32                      // callbacks of the lifecycle goroutine that are running
-	notBefore atomic.Int64                      // when the server wants to be tried again, a time.Duration after inbox.start; written by the lifecycle goroutine
+	notBefore atomic.Int64                      // when the server wants to be tried again, a time.Duration after born; written by the lifecycle goroutine
 	attached  chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
 	done      chan struct{}                     // closed by the lifecycle goroutine when it ends
 	final     error                             // how the stream ended; written before done is closed
@@ -103,7 +108,7 @@ func newClientStream[Req, Res any](
 	}
 	s := &ClientStream[Req, Res]{
 		caller: ctx, options: o, callbacks: callbacks,
-		attached: make(chan struct{}), done: make(chan struct{}),
+		attached: make(chan struct{}), done: make(chan struct{}), born: time.Now(), codec: codecOf(o.call),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.life, s.outage = o.streamExecutors()
@@ -111,24 +116,26 @@ func newClientStream[Req, Res any](
 	if len(o.observers) > 0 {
 		s.events = &events{name: o.name, observers: o.observers}
 	}
-	s.inbox = &inbox[Req, Res]{
-		holds: o.holds, holdLimit: o.holdLimit, overflow: o.overflow, gapDetection: o.gapDetection, manual: o.manual,
-		start: time.Now(), events: s.events,
+	in := inbox.Config{
+		Hold: o.holds, HoldLimit: o.holdLimit, DeliverOverflow: o.overflow == OverflowDeliver, NoGaps: o.gapDetection, Manual: o.manual,
 	}
-	s.inbox.wake.L = &s.inbox.mu
-	s.outbox = &outbox[Req, Res]{
-		limits: o.replayLimits.withDefaults(), replay: o.replay, codec: codecOf(o.call),
-		explicit: callbacks.Sequence != nil, events: s.events,
-	}
-	s.outbox.wake.L = &s.outbox.mu
 	if o.store != nil {
 		s.committer = &committer{
 			store: o.store, key: o.key, every: o.commitEvery, interval: o.commitInterval, timeout: o.commitTimeout,
-			source: s.inbox.committable, fenced: s.fenced, events: s.events,
+			fenced: s.fenced, events: s.events,
 			due: make(chan struct{}, 1), slot: make(chan struct{}, 1),
 		}
-		s.inbox.counted = s.committer.processed
+		in.Counted = s.committer.processed
 	}
+	s.inbox = inbox.New[*attempt[Req, Res], Res](in)
+	if s.committer != nil {
+		s.committer.source = s.inbox.Committable
+	}
+	limits := o.replayLimits.withDefaults()
+	s.outbox = outbox.New[*attempt[Req, Res]](outbox.Config{
+		Replay: o.replay, Messages: limits.Messages, Bytes: limits.Bytes, FailWhenFull: limits.FailWhenFull,
+		Explicit: callbacks.Sequence != nil,
+	})
 	return s, nil
 }
 

@@ -54,36 +54,15 @@ func (s *ClientStream[Req, Res]) Stats() Stats {
 	if e := s.lastErr.Load(); e != nil {
 		st.LastError = e.cause
 	}
-	s.outbox.stats(&st)
-	s.inbox.stats(&st)
+	out := s.outbox.Stats()
+	st.Sent, st.LastSeq, st.Acked = out.Sent, out.LastSeq, out.Acked
+	st.Unacked, st.UnackedSize = out.Unacked, out.UnackedSize
+	in := s.inbox.Stats()
+	st.Received, st.Deliveries, st.Duplicates = in.Received, in.Deliveries, in.Duplicates
+	st.Waiting, st.Held, st.HeldSize = in.Ready, in.Held, in.HeldSize
+	st.Delivered, st.Processed, st.LastMessage = in.Delivered, in.Processed, in.LastMessage
 	if s.committer != nil {
 		st.Committed, st.CommitError = s.committer.last()
 	}
 	return st
-}
-
-func (o *outbox[Req, Res]) stats(st *Stats) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	st.Sent, st.LastSeq, st.Acked = o.sent, o.last, o.acked
-	st.Unacked, st.UnackedSize = o.kept.len(), o.bytes
-}
-
-// lastSent returns the highest sequence number sent.
-func (o *outbox[Req, Res]) lastSent() uint64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.last
-}
-
-func (b *inbox[Req, Res]) stats(st *Stats) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	st.Received, st.Deliveries, st.Duplicates = b.received, b.deliveries, b.duplicates
-	st.Waiting, st.Held, st.HeldSize = b.ready.len(), b.held.len(), b.bytes
-	st.Delivered, st.Processed = b.delivered, b.processed
-	b.clocked = true
-	if b.lastMessage > 0 {
-		st.LastMessage = b.start.Add(b.lastMessage)
-	}
 }

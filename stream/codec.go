@@ -1,8 +1,6 @@
 package stream
 
 import (
-	"sync"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
@@ -21,17 +19,17 @@ type capture struct {
 
 // keeper is the part of an outbox that a codec talks to.
 type keeper interface {
-	// encoded returns the turn of the message in hand, zero where there has been none, and its bytes, with a reference for
+	// Encoded returns the turn of the message in hand, zero where there has been none, and its bytes, with a reference for
 	// the caller, where v is that message and they are known already.
-	encoded(v any) (data mem.BufferSlice, turn uint64)
-	// keep keeps the bytes of v, where it is still the message in hand in that turn. It takes data over and returns what
+	Encoded(v any) (data mem.BufferSlice, turn uint64)
+	// Keep keeps the bytes of v, where it is still the message in hand in that turn. It takes data over and returns what
 	// to send in its place.
-	keep(v any, turn uint64, data mem.BufferSlice) mem.BufferSlice
+	Keep(v any, turn uint64, data mem.BufferSlice) mem.BufferSlice
 }
 
 // Marshal encodes v, unless the outbox has its bytes, and lets the outbox keep them.
 func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
-	known, turn := c.outbox.encoded(v)
+	known, turn := c.outbox.Encoded(v)
 	if known != nil {
 		return known, nil
 	}
@@ -40,7 +38,7 @@ func (c *capture) Marshal(v any) (mem.BufferSlice, error) {
 		return nil, err
 	}
 	if turn > 0 {
-		data = c.outbox.keep(v, turn, data)
+		data = c.outbox.Keep(v, turn, data)
 	}
 	return data, nil
 }
@@ -107,34 +105,3 @@ type namedCodec struct {
 
 // Name is empty: grpc names only the newer kinds in the content type.
 func (namedCodec) Name() string { return "" }
-
-// copies makes copies of what is kept, in buffers about as large as what they hold, and uses each again when the last
-// reference to it is gone. It is a mem.BufferPool. The zero value is ready.
-type copies struct{ pool sync.Pool }
-
-// fit returns data in buffers about as large as what they hold, so that what is kept is what is counted. It takes data
-// over: where that is copied, its large buffers are free at once, and soon used again.
-func (c *copies) fit(data mem.BufferSlice) mem.BufferSlice {
-	for _, b := range data {
-		if bytes := b.ReadOnlyData(); cap(bytes) > 2*len(bytes) {
-			fitting := c.Get(data.Len())
-			data.CopyTo(*fitting)
-			data.Free()
-			return mem.BufferSlice{mem.NewBuffer(fitting, c)}
-		}
-	}
-	return data
-}
-
-// Get implements mem.BufferPool.
-func (c *copies) Get(length int) *[]byte {
-	if b, ok := c.pool.Get().(*[]byte); ok && length <= cap(*b) && cap(*b) <= 2*length {
-		*b = (*b)[:length]
-		return b
-	}
-	b := make([]byte, length)
-	return &b
-}
-
-// Put implements mem.BufferPool.
-func (c *copies) Put(b *[]byte) { c.pool.Put(b) }

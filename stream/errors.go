@@ -251,3 +251,20 @@ func contextError(ctx context.Context) error {
 	}
 	return done
 }
+
+// gapError is a hole in the sequence: got came after have.
+type gapError struct{ have, got uint64 }
+
+func (e gapError) Error() string {
+	return fmt.Sprintf("sequence number %d came after %d", e.got, e.have)
+}
+
+// lineageError is a change of the history that sequence numbers count in (invariant 17).
+type lineageError struct{ have, got string }
+
+func (e *lineageError) Error() string {
+	return fmt.Sprintf("lineage %q was replaced by %q", e.have, e.got)
+}
+
+// Is makes it match ErrPositionLost.
+func (e *lineageError) Is(target error) bool { return target == ErrPositionLost }

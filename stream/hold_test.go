@@ -93,7 +93,7 @@ func TestHeldMessagesAreNotHandedOver(t *testing.T) {
 		st := s.Stats()
 		require.Equal(t, 2, st.Held)
 		require.Equal(t, uint64(0), st.Deliveries)
-		require.Equal(t, 2*16, st.HeldSize, "a small message counts for 16 bytes")
+		require.Equal(t, 2*96, st.HeldSize, "a small message counts for 96 bytes")
 		close(release)
 		require.Equal(t, []uint64{11, 12, 1}, []uint64{<-got, <-got, <-got})
 		_, open := <-got

@@ -40,7 +40,7 @@ func TestALateRefusalWhileTheAttemptEnds(t *testing.T) {
 			s := w.mustOpen(withReplay())
 			ended := receiving(s)
 			mustSend(t, s, 1, 2)
-			requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonMessage, "3")
+			requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonSendsInDoubt, "3")
 			goesOn(t, ended)
 			mustSend(t, s, 4, 4)
 			goesOn(t, ended)
@@ -88,7 +88,7 @@ func TestALateRefusalWhileTheAttemptEnds(t *testing.T) {
 			s := w.mustDial(cb, withReplay())
 			ended := receiving(s)
 			mustSend(t, s, 1, 2)
-			requireReason(t, s.Send(frame{kind: data, seq: 3, size: 100}.request()), stream.ReasonMessage, "refused")
+			requireReason(t, s.Send(frame{kind: data, seq: 3, size: 100}.request()), stream.ReasonSendsInDoubt, "refused")
 			t.Logf("last seq: %d", s.Stats().LastSeq)
 			// the number is free, says the stream: the next message has it
 			err := s.Send(frame{kind: data, seq: s.Stats().LastSeq + 1, size: 200}.request())
@@ -121,7 +121,7 @@ func TestALateRefusalOfACopy(t *testing.T) {
 		s := w.mustOpen(withReplay())
 		ended := receiving(s)
 		mustSend(t, s, 1, 2)
-		requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonMessage, "3")
+		requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonSendsInDoubt, "3")
 		goesOn(t, ended)
 		mustSend(t, s, 4, 4)
 		goesOn(t, ended)
@@ -146,7 +146,7 @@ func TestALateRefusalOfWhatCannotBeKept(t *testing.T) {
 		})))
 		s := w.mustOpen(withReplay())
 		ended := receiving(s)
-		requireReason(t, s.Send(bad), stream.ReasonMessage, "refused")
+		requireReason(t, s.Send(bad), stream.ReasonSendsInDoubt, "refused")
 		requireReason(t, <-ended, stream.ReasonSendsInDoubt, "end of the stream")
 	})
 }
@@ -221,7 +221,7 @@ func TestAnInterceptorThatOpensTwice(t *testing.T) {
 			s := w.mustDial(acking())
 			ended := receiving(s)
 			mustSend(t, s, 1, 1)
-			requireReason(t, s.Send(frame{kind: data, seq: 99}.request()), stream.ReasonMessage, "99")
+			requireReason(t, s.Send(frame{kind: data, seq: 99}.request()), stream.ReasonSendsInDoubt, "99")
 			goesOn(t, ended) // by default there is no resuming after a Send
 		})
 	})
@@ -280,7 +280,7 @@ func TestAMessageThatIsAlwaysRefusedLate(t *testing.T) {
 		s := w.mustOpen(withReplay())
 		ended := receiving(s)
 		mustSend(t, s, 1, 2)
-		requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonMessage, "3")
+		requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonSendsInDoubt, "3")
 		goesOn(t, ended)
 	})
 }

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"pgregory.net/rapid"
+
+	"github.com/streamsafe/streamsafe/internal/inbox"
 )
 
 // A call can have begun anywhere in its tick.
@@ -25,9 +27,8 @@ func TestALimitInTicks(t *testing.T) {
 		anyLimit := rapid.Int64Range(1, int64(time.Hour))
 		limit, other := time.Duration(anyLimit.Draw(t, "limit")), time.Duration(anyLimit.Draw(t, "other"))
 		tick := tickOf(limit, other)
-		began := rapid.Uint64().Draw(t, "began")
-		n, found := sort.Find(int(limit/tick)+3, func(n int) int { // the count wraps around, too
-			if passed(began, began+uint64(n), tick, limit) {
+		n, found := sort.Find(int(limit/tick)+3, func(n int) int {
+			if passed(uint64(n), tick, limit) { //nolint:gosec // not negative
 				return 0
 			}
 			return 1
@@ -38,22 +39,24 @@ func TestALimitInTicks(t *testing.T) {
 		require.LessOrEqual(t, longest, limit+2*tick)
 		require.LessOrEqual(t, tick, max(min(limit, other)/ticksOfLimit+1, time.Millisecond))
 	})
-	require.False(t, passed(0, 1000, time.Second, 0), "no limit")
-	require.False(t, passed(0, 1000, time.Second, -1), "no limit")
+	require.False(t, passed(1000, time.Second, 0), "no limit")
+	require.False(t, passed(1000, time.Second, -1), "no limit")
 	require.Zero(t, tickOf(0, -1), "no limit, no tick")
 	require.Greater(t, tickOf(math.MaxInt64), time.Hour, "for ever")
-	require.False(t, passed(0, ticksOfLimit, tickOf(math.MaxInt64), math.MaxInt64))
+	require.False(t, passed(ticksOfLimit, tickOf(math.MaxInt64), math.MaxInt64))
 }
 
 // A limit on the first message alone leaves nothing to watch for once that has come.
 func TestTheFirstMessageEndsItsWatch(t *testing.T) {
 	t.Parallel()
-	b := &inbox[int, int]{fresh: true}
+	in := inbox.New[int, int](inbox.Config{})
+	in.Attach(1)
 	limit := limits{firstMessage: time.Second}
-	_, next := b.tick(time.Second, limit)
+	_, next := limit.tickRecv(in, time.Second)
 	require.Equal(t, time.Second, next)
-	b.fresh = false
-	_, next = b.tick(time.Second, limit)
+	require.True(t, in.Claim(1, true))
+	in.Arrived(1, &inbox.Arrival[int]{Message: new(int)}, true)
+	_, next = limit.tickRecv(in, time.Second)
 	require.Zero(t, next)
 }
 
@@ -62,13 +65,17 @@ func TestTheFirstMessageSlowsTheWatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := limits{idle: time.Hour, firstMessage: 80 * time.Millisecond}
-		b := &inbox[int, int]{busy: true} // the first message has come
+		in := inbox.New[int, int](inbox.Config{})
+		in.Attach(1)
+		require.True(t, in.Claim(1, true))
+		in.Arrived(1, &inbox.Arrival[int]{Message: new(int)}, true)
+		require.True(t, in.Claim(1, true), "the first message has come, and the next one is waited for")
 		fired := make(chan int, 1)
 		ticks := 0
 		began := time.Now()
 		stop := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) time.Duration {
 			ticks++
-			late, next := b.tick(tick, l)
+			late, next := l.tickRecv(in, tick)
 			if late != nil {
 				fired <- ticks
 			}
@@ -142,13 +149,7 @@ func TestTheWatchEndsWithTheStream(t *testing.T) {
 				}
 				require.Error(t, <-ended)
 				require.Equal(t, uint64(2), s.Stats().Attempts)
-				ticks := func() [2]uint64 {
-					s.inbox.mu.Lock()
-					defer s.inbox.mu.Unlock()
-					s.outbox.mu.Lock()
-					defer s.outbox.mu.Unlock()
-					return [2]uint64{s.inbox.ticks, s.outbox.ticks}
-				}
+				ticks := func() [2]uint64 { return [2]uint64{s.inbox.Stats().Ticks, s.outbox.Stats().Ticks} }
 				before := ticks()
 				time.Sleep(10 * 24 * time.Hour)
 				require.Equal(t, before, ticks(), "ticks counted by now")

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/queue"
 )
 
 // Observer is told what happens to a stream. It implements one or more of the …Observer interfaces of this package;
@@ -135,7 +136,7 @@ type events struct {
 	observers []Observer // set at construction, then read only
 
 	mu         sync.Mutex // guards the fields below
-	waiting    queue[event]
+	waiting    queue.Queue[event]
 	delivering bool
 	dropped    uint64
 	attempt    uint64 // of the newest event that had one
@@ -153,39 +154,38 @@ func (ev *events) publish(e event) {
 		e.attempt = ev.attempt
 	}
 	ev.attempt = e.attempt
-	if ev.waiting.len() >= maxEvents && e.kind != eventClosed {
+	if ev.waiting.Len() >= maxEvents && e.kind != eventClosed {
 		ev.dropped++
 		return
 	}
-	ev.waiting.push(e)
+	ev.waiting.Push(e)
 	if !ev.delivering {
 		ev.delivering = true
 		go ev.deliver() // ends when nothing waits; nobody waits for it
 	}
 }
 
-// deliver calls the observers until no event waits.
+// deliver calls the observers until no event waits. If one of them ends the goroutine, another goes on.
 func (ev *events) deliver() {
-	finished := false
-	defer func() {
-		if !finished { // an observer has ended the goroutine
-			go ev.deliver() // as publish has it
+	guarded(func() {
+		for e, ok := ev.next(); ok; e, ok = ev.next() {
+			info := Info{Name: ev.name, Attempt: e.attempt, Time: e.at}
+			for _, o := range ev.observers {
+				dispatch(o, info, e)
+			}
 		}
-	}()
-	for {
-		ev.mu.Lock()
-		if ev.waiting.len() == 0 {
-			ev.delivering, finished = false, true
-			ev.mu.Unlock()
-			return
-		}
-		e := ev.waiting.popFront()
-		ev.mu.Unlock()
-		info := Info{Name: ev.name, Attempt: e.attempt, Time: e.at}
-		for _, o := range ev.observers {
-			dispatch(o, info, e)
-		}
+	}, func() { go ev.deliver() }) // as publish has it
+}
+
+// next takes the oldest event. If none waits, the goroutine that delivers is over.
+func (ev *events) next() (e event, ok bool) {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	if ev.waiting.Len() == 0 {
+		ev.delivering = false
+		return event{}, false
 	}
+	return ev.waiting.PopFront(), true
 }
 
 // droppedEvents returns how many events no observer was told of.

@@ -1,0 +1,216 @@
+package inbox
+
+import (
+	"math"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+)
+
+// Kind is what an arriving message is to the stream.
+//
+//	the message                                                        Kind          it is
+//	has a position in another lineage                                  OtherLineage  refused; the attempt breaks
+//	has the highest number there is                                    Exhausted     refused; the attempt breaks
+//	has a number that is not above the last one                        Repeated      dropped, with what is held
+//	has not the next number, though numbers have no holes              Gap           refused; the attempt breaks
+//	has a position, and is the protocol's own                          Bookmark      a position alone
+//	is the protocol's own, or repeats a bookmark within a unit         Silent        dropped
+//	has a position, or nothing is held back for one                    Next          handed over, after what is held
+//	has none, and what may be held has room for it                     Held          kept until a position comes
+//	has none, and there is no room                                     Overflow      handed over, or refused: see Config
+type Kind uint8
+
+// The kinds, in the order of the table.
+const (
+	OtherLineage Kind = iota
+	Exhausted
+	Repeated
+	Gap
+	Bookmark
+	Silent
+	Next
+	Held
+	Overflow
+)
+
+// kindOf is the table. The first line that fits decides.
+func (b *Inbox[A, M]) kindOf(in *Arrival[M]) Kind {
+	have, got := &b.resumePoint, &in.Position
+	switch {
+	case in.HasPosition && !have.IsZero() && got.Lineage != have.Lineage:
+		return OtherLineage
+	case in.HasPosition && got.Seq == math.MaxUint64:
+		return Exhausted // no number follows: whatever came after would look like a repeated message
+	case in.HasPosition && got.Seq != 0 && got.Seq <= have.Seq:
+		return b.kindOfRepeated(in)
+	case in.HasPosition && !in.Control && b.config.NoGaps && b.skips(got.Seq):
+		return Gap
+	case in.HasPosition && in.Control:
+		return Bookmark
+	case in.Control:
+		return Silent
+	case in.HasPosition || !b.config.Hold:
+		return Next
+	case b.heldSize+cost(in.Size) > b.config.HoldLimit:
+		return Overflow
+	default:
+		return Held
+	}
+}
+
+// kindOfRepeated tells kinds of messages apart whose number is not above the last one. A bookmark that repeats the last
+// number is current if nothing came after that: its token may be new. If something did, or is held, the bookmark may be a
+// heartbeat within a unit, and says nothing of it.
+func (b *Inbox[A, M]) kindOfRepeated(in *Arrival[M]) Kind {
+	switch {
+	case !in.Control:
+		return Repeated
+	case in.Position.Seq == b.resumePoint.Seq && b.uncovered == 0 && b.held.Len() == 0:
+		return Bookmark
+	case in.Position.Seq == b.resumePoint.Seq || b.held.Len() == 0:
+		return Silent
+	default:
+		return Repeated
+	}
+}
+
+// skips reports whether seq is not the number after the last one. At the beginning of a history that is number 1.
+func (b *Inbox[A, M]) skips(seq uint64) bool {
+	known := b.resumePoint.Seq > 0 || b.atStart && b.resumePoint.Token == ""
+	return known && seq != 0 && seq != b.resumePoint.Seq+1
+}
+
+// Report is what the caller has to act on after Arrived: tell observers, and break the attempt if Breaks says so. It is
+// valid until the caller calls Settle.
+type Report struct {
+	Kind  Kind
+	Again bool                // a gap: the same one as on the attempt before
+	Fails bool                // an overflow: the message is refused
+	Count uint64              // messages dropped, or too many to be held
+	Size  int                 // bytes too many to be held
+	Have  checkpoint.Position // where the stream stands
+	Got   checkpoint.Position // what the message says
+}
+
+// Breaks reports whether nothing more may be taken from the attempt.
+func (r *Report) Breaks() bool {
+	switch r.Kind {
+	case OtherLineage, Exhausted, Gap:
+		return true
+	case Overflow:
+		return r.Fails
+	case Repeated, Bookmark, Silent, Next, Held:
+		return false
+	default:
+		return false
+	}
+}
+
+// take does what the table says with in: it may take the message or the position out of it. The caller holds mu.
+func (b *Inbox[A, M]) take(kind Kind, in *Arrival[M]) *Report {
+	switch kind {
+	case OtherLineage, Exhausted:
+		return b.reports(Report{Kind: kind, Got: in.Position})
+	case Gap:
+		g := gap{have: b.resumePoint.Seq, got: in.Position.Seq}
+		again := b.gapAt.got != 0 && b.gapAt.have == g.have
+		b.gapAt = g
+		return b.reports(Report{Kind: kind, Got: in.Position, Again: again})
+	case Repeated:
+		return b.drop(in)
+	case Silent:
+		*in = Arrival[M]{}
+		return nil
+	case Bookmark:
+		in.Message = nil
+		b.moved(&in.Position)
+		return nil
+	case Next:
+		b.accept()
+		if in.HasPosition {
+			b.moved(&in.Position)
+		}
+		return nil
+	case Held:
+		b.hold(in)
+		return nil
+	case Overflow:
+		return b.overflow(in)
+	default:
+		return nil
+	}
+}
+
+// reports fills in what every report has.
+func (b *Inbox[A, M]) reports(r Report) *Report {
+	r.Have = b.resumePoint
+	b.report = r
+	return &b.report
+}
+
+// gap is a hole in the sequence: got came after have.
+type gap struct{ have, got uint64 }
+
+// moved makes p the place where the stream stands; what was held before it is ready.
+func (b *Inbox[A, M]) moved(p *checkpoint.Position) {
+	b.releaseHeld()
+	if p.Seq != b.resumePoint.Seq { // a bookmark where the stream stands says nothing of what follows
+		b.gapAt = gap{}
+	}
+	b.resumePoint, b.uncovered = *p, 0
+}
+
+// drop lets go of a message that has come before, and of what is held, which belongs to it.
+func (b *Inbox[A, M]) drop(in *Arrival[M]) *Report {
+	dropped := uint64(b.held.Len()) //nolint:gosec // not negative
+	if !in.Control {
+		dropped++
+	}
+	at := in.Position
+	*in = Arrival[M]{}
+	b.dropHeld()
+	b.duplicates += dropped
+	return b.reports(Report{Kind: Repeated, Count: dropped, Got: at})
+}
+
+// overflow has no room for in.
+func (b *Inbox[A, M]) overflow(in *Arrival[M]) *Report {
+	r := Report{
+		Kind: Overflow, Fails: !b.config.DeliverOverflow,
+		Count: uint64(b.held.Len()) + 1, Size: b.heldSize + cost(in.Size), //nolint:gosec // not negative
+	}
+	if !r.Fails {
+		b.releaseHeld()
+		b.accept()
+	}
+	return b.reports(r)
+}
+
+// hold keeps in until a position comes.
+func (b *Inbox[A, M]) hold(in *Arrival[M]) {
+	b.heldSize += cost(in.Size)
+	b.held.Push(*in)
+	*in = Arrival[M]{}
+}
+
+// releaseHeld makes ready what is held.
+func (b *Inbox[A, M]) releaseHeld() {
+	for b.held.Len() > 0 {
+		in := b.held.PopFront()
+		b.accept()
+		b.enqueue(&in)
+	}
+	b.heldSize = 0
+}
+
+// dropHeld lets go of what is held: it comes again.
+func (b *Inbox[A, M]) dropHeld() {
+	b.held.Clear()
+	b.heldSize = 0
+}
+
+// accept counts a message of the application's that has arrived for good.
+func (b *Inbox[A, M]) accept() {
+	b.accepted++
+	b.uncovered++
+}

@@ -1,0 +1,157 @@
+package outbox
+
+// This file has what the owner of the attempts does to an outbox, the half-close, and what watches it.
+
+// Attach lets the application send on a, if that is alive, and reports false. If the half-close has to come first (invariant
+// 15), it reports true: then the caller sends that on a, calls HalfClosed, and Attach again.
+func (o *Outbox[A]) Attach(a A, alive bool) (halfClose bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed && o.closedOn != a {
+		o.busy, o.since = true, o.ticks
+		return true
+	}
+	o.quiet = o.ticks
+	if alive {
+		o.attempt = a
+		o.changed()
+	}
+	return false
+}
+
+// CloseSend remembers that the application has nothing more to send. If it returns true, there is an attempt: the caller
+// sends the half-close on it, and calls HalfClosed.
+func (o *Outbox[A]) CloseSend() (a A, now bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var none A
+	for !o.closed && o.busy && o.attempt != none && o.ended == nil {
+		o.await()
+	}
+	if o.closed {
+		return none, false
+	}
+	o.closed = true
+	o.changed() // a Send that waits is too late
+	if o.attempt == none {
+		return none, false
+	}
+	o.busy, o.since = true, o.ticks
+	return o.attempt, true
+}
+
+// HalfClosed ends the half-close of a.
+func (o *Outbox[A]) HalfClosed(a A) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closedOn = a
+	o.free()
+}
+
+// IsClosed reports whether CloseSend was called.
+func (o *Outbox[A]) IsClosed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.closed
+}
+
+// Detach takes the attempt away and waits for what is on its way on it, unless the stream is leaving. Only what it returns
+// then is what was sent.
+func (o *Outbox[A]) Detach() Counts {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var none A
+	o.attempt = none
+	for o.busy && !o.leaving {
+		o.wait()
+	}
+	return o.counts()
+}
+
+// Leave makes Detach stop waiting. The stream's context is done.
+func (o *Outbox[A]) Leave() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.leaving = true
+	o.changed()
+}
+
+// End makes every Send, waiting or to come, return err. What is kept stays: it can be read with Next (invariant 32).
+func (o *Outbox[A]) End(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended != nil {
+		return
+	}
+	var none A
+	o.ended, o.attempt = err, none
+	o.changed()
+}
+
+// Tick counts one tick of the timer that watches the limits. It returns for how many ticks the transport has not taken what
+// is on its way, and for how many something is unacknowledged and nothing was acknowledged; zero if there is none.
+func (o *Outbox[A]) Tick() (sending, unacked uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ticks++
+	var none A
+	if o.busy {
+		sending = o.ticks - o.since
+	}
+	if o.attempt != none && o.owes() {
+		unacked = o.ticks - o.quiet
+	}
+	return sending, unacked
+}
+
+// Watch says that the caller calls Stalled from time to time. It reports false if somebody does that already.
+func (o *Outbox[A]) Watch() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.watched {
+		return false
+	}
+	o.watched = true
+	return true
+}
+
+// Stalled reports whether a call of the application's waits, and no message was accepted since Stalled was called last. With
+// again false nothing was sent at all: the caller need not call it any more.
+func (o *Outbox[A]) Stalled() (stalled, again bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	still := o.sent == o.seen
+	o.seen = o.sent
+	pending := o.busy || o.waiting > 0
+	o.watched = pending || !still
+	return pending && still, o.watched
+}
+
+// IsWatched reports whether something was sent, or waited, when Stalled was called last, or since.
+func (o *Outbox[A]) IsWatched() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.watched
+}
+
+// Counts is a snapshot of an outbox.
+type Counts struct {
+	Sent, LastSeq, Acked uint64
+	Unacked, UnackedSize int
+	Ticks                uint64 // of the timer that watches the limits
+	Outstanding          bool   // something that was sent is not acknowledged
+}
+
+// Stats returns a snapshot.
+func (o *Outbox[A]) Stats() Counts {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.counts()
+}
+
+func (o *Outbox[A]) counts() Counts {
+	return Counts{
+		Sent: o.sent, LastSeq: o.last, Acked: o.acked,
+		Unacked: o.kept.Len(), UnackedSize: o.size, Outstanding: o.owes(), Ticks: o.ticks,
+	}
+}

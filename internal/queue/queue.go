@@ -1,0 +1,84 @@
+// Package queue has a first-in, first-out queue that keeps its storage for the next message, and gives it back after a
+// burst.
+package queue
+
+// Queue is a first-in, first-out queue on a ring. The zero value is empty. It is not safe for concurrent use.
+type Queue[T any] struct {
+	ring []T // its length is a power of two, or zero
+	head int
+	size int
+}
+
+// smallest is the length of a ring that is never given back.
+const smallest = 16
+
+// Len returns how many elements there are.
+func (q *Queue[T]) Len() int { return q.size }
+
+// Push adds v at the back.
+func (q *Queue[T]) Push(v T) {
+	if q.size == len(q.ring) {
+		q.resize(max(smallest, 2*len(q.ring)))
+	}
+	q.ring[q.index(q.size)] = v
+	q.size++
+}
+
+// At returns the i-th element, from 0. It may be changed in place until the next Push or Pop.
+func (q *Queue[T]) At(i int) *T { return &q.ring[q.index(i)] }
+
+// Front returns the first element.
+func (q *Queue[T]) Front() *T { return q.At(0) }
+
+// Back returns the last element.
+func (q *Queue[T]) Back() *T { return q.At(q.size - 1) }
+
+// PopFront removes the first element and returns it.
+func (q *Queue[T]) PopFront() T {
+	v := take(q.Front())
+	q.head = q.index(1)
+	q.size--
+	q.shrink()
+	return v
+}
+
+// PopBack removes the last element and returns it.
+func (q *Queue[T]) PopBack() T {
+	v := take(q.Back())
+	q.size--
+	q.shrink()
+	return v
+}
+
+// Clear removes every element and gives the storage back.
+func (q *Queue[T]) Clear() { *q = Queue[T]{} }
+
+// take returns what is at p and leaves nothing there, so that the ring holds on to nothing.
+func take[T any](p *T) T {
+	var zero T
+	v := *p
+	*p = zero
+	return v
+}
+
+// index returns where the i-th element is in the ring.
+func (q *Queue[T]) index(i int) int { return (q.head + i) & (len(q.ring) - 1) }
+
+// shrink gives half of the storage back when an eighth of it is in use. So a queue that stays about as long as it is
+// never moves its elements.
+func (q *Queue[T]) shrink() {
+	if len(q.ring) > smallest && q.size <= len(q.ring)/8 {
+		q.resize(len(q.ring) / 2)
+	}
+}
+
+func (q *Queue[T]) resize(length int) {
+	ring := make([]T, length)
+	for i := range q.size {
+		ring[i] = *q.At(i)
+	}
+	q.ring, q.head = ring, 0
+}
+
+// Cap returns how many elements there is room for.
+func (q *Queue[T]) Cap() int { return len(q.ring) }

@@ -1,0 +1,182 @@
+package stream
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/streamsafe/streamsafe/internal/inbox"
+)
+
+// Recv returns the next message for the application. It waits until there is one, across outages.
+//
+// After the end of the stream it returns what is still to be had, and then always the same error: io.EOF if the server
+// ended the stream with OK and has acknowledged what was sent, otherwise an [*Error]. After Close, and when the context is
+// done, it returns the error at once.
+func (s *ClientStream[Req, Res]) Recv() (*Res, error) { return s.receive(nil) }
+
+// receive is Recv, into a message of its own or into the one given.
+func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
+	for {
+		m, a, err := s.inbox.Begin()
+		switch {
+		case err != nil:
+			if !isAbrupt(err) {
+				_ = s.flushed() // Close tells
+			}
+			return nil, err
+		case m != nil:
+			return m, nil
+		}
+		if m, mine, _ := s.receiveFrom(a, into, false); mine {
+			return m, nil
+		}
+		into = nil // a codec that does not reset messages would leave something in it
+	}
+}
+
+// receiveFrom receives one message from a, which the caller is busy with, and accounts for it. It reports whether the message
+// is the application's, and whether a may have more. With queue the message is put where Recv finds it.
+func (s *ClientStream[Req, Res]) receiveFrom(a *attempt[Req, Res], into *Res, queue bool) (m *Res, mine, alive bool) {
+	guarded(func() {
+		var err error
+		if m, err = a.recv(into); err != nil {
+			a.recvFailed(err)
+			s.inbox.Refuse(a, false)
+			return
+		}
+		mine, alive = s.take(a, m, queue)
+	}, func() { // nobody is receiving any more
+		a.fail(&loss{op: "recv", err: errGoroutineEnded, final: ReasonResume})
+		s.inbox.Refuse(a, false)
+	})
+	return m, mine, alive
+}
+
+// take accounts for m, which a has received. It reports whether m is the application's, now, and whether more may be taken
+// from a.
+func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) (mine, alive bool) {
+	if told := s.callbacks.Err; told != nil {
+		if err := told(m); err != nil {
+			return s.takeNothing(a, &loss{op: "recv", err: err})
+		}
+	}
+	if acked := s.callbacks.Acked; acked != nil {
+		if seq, ok := acked(m); ok && !s.outbox.Acknowledge(seq) {
+			return s.takeNothing(a, s.ackTooHigh("recv", seq))
+		}
+	}
+	in := inbox.Arrival[Res]{Message: m}
+	if at := s.callbacks.Checkpoint; at != nil {
+		position, ok := at(m)
+		in.Position, in.HasPosition = position, ok && !position.IsZero()
+	}
+	if control := s.callbacks.Control; control != nil {
+		in.Control = control(m)
+	}
+	switch {
+	case queue:
+		in.Size = a.sizeOf(m)
+	case a.codec != nil:
+		in.Size = a.codec.received
+	}
+	mine, report := s.inbox.Arrived(a, &in, queue)
+	if report != nil {
+		return mine, s.settle(a, report)
+	}
+	return mine, true
+}
+
+// takeNothing ends a, whose message is not taken in.
+func (s *ClientStream[Req, Res]) takeNothing(a *attempt[Req, Res], l *loss) (mine, alive bool) {
+	a.fail(l)
+	s.inbox.Refuse(a, true)
+	return false, false
+}
+
+// settle acts on what the inbox reports of a message: it tells the observers, and ends a if it has to. It reports whether more
+// may be taken from a. Only then the inbox may let go of a, or Detached would overtake what led to it.
+func (s *ClientStream[Req, Res]) settle(a *attempt[Req, Res], r *inbox.Report) (alive bool) {
+	switch r.Kind {
+	case inbox.Repeated:
+		s.events.publish(event{kind: eventDuplicate, count: r.Count, position: r.Got})
+	case inbox.Overflow:
+		s.events.publish(event{kind: eventHeldOverflow, count: r.Count, bytes: r.Size})
+	case inbox.Gap:
+		s.events.publish(event{kind: eventGap, cause: gapError{have: r.Have.Seq, got: r.Got.Seq}})
+	case inbox.OtherLineage, inbox.Exhausted, inbox.Bookmark, inbox.Silent, inbox.Next, inbox.Held:
+	}
+	if l := lossOf(r); l != nil {
+		a.fail(l)
+	}
+	s.inbox.Settle(a, r.Breaks())
+	return !r.Breaks()
+}
+
+// lossOf returns the end of an attempt that brought what must not be taken in, nil if it goes on.
+func lossOf(r *inbox.Report) *loss {
+	if !r.Breaks() {
+		return nil
+	}
+	switch r.Kind {
+	case inbox.OtherLineage:
+		return &loss{op: "recv", err: &lineageError{have: r.Have.Lineage, got: r.Got.Lineage}, final: ReasonPositionLost}
+	case inbox.Exhausted:
+		return &loss{op: "recv", final: ReasonProtocol, err: fmt.Errorf("the server uses sequence number %d, and none follows", r.Got.Seq)}
+	case inbox.Overflow:
+		return &loss{op: "recv", final: ReasonHeldOverflow, err: fmt.Errorf(
+			"%d messages of %d bytes came without a position (HoldUntilCheckpoint has the limit)", r.Count, r.Size)}
+	case inbox.Gap:
+		l := &loss{op: "recv", err: gapError{have: r.Have.Seq, got: r.Got.Seq}, ours: true}
+		if r.Again {
+			l.ours, l.final = false, ReasonGap
+		}
+		return l
+	case inbox.Repeated, inbox.Bookmark, inbox.Silent, inbox.Next, inbox.Held:
+		return nil
+	default:
+		return nil
+	}
+}
+
+// keep takes m in, which Resume has received from a: Recv finds it later. It reports whether more may be taken from a.
+func (s *ClientStream[Req, Res]) keep(a *attempt[Req, Res], m *Res) (alive bool) {
+	s.calling(func() { _, alive = s.take(a, m, true) })
+	return alive
+}
+
+// RecvMsg is Recv into a message of type *Res.
+func (s *ClientStream[Req, Res]) RecvMsg(m any) error {
+	res, ok := m.(*Res)
+	if !ok || res == nil {
+		return s.refusal(&Error{Op: "recv", Reason: ReasonMessage, Cause: fmt.Errorf("the message is a %T, not a %T", m, res)})
+	}
+	into := res
+	if s.options.holds {
+		into = nil // it may have to wait
+	}
+	got, err := s.receive(into)
+	if err == nil && got != res {
+		copyMessage(res, got)
+	}
+	return err
+}
+
+// copyMessage makes dst equal to src.
+func copyMessage[M any](dst, src *M) {
+	from, ok := any(src).(proto.Message)
+	if !ok {
+		*dst = *src
+		return
+	}
+	if to, ok := any(dst).(proto.Message); ok {
+		proto.Reset(to)
+		proto.Merge(to, from)
+	}
+}
+
+// CloseAndRecv is CloseSend and Recv, for methods that answer once.
+func (s *ClientStream[Req, Res]) CloseAndRecv() (*Res, error) {
+	_ = s.CloseSend()
+	return s.Recv()
+}

@@ -1,0 +1,182 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/streamsafe/streamsafe/internal/outbox"
+)
+
+// Send sends m. It waits while the stream is not attached, while the transport's flow control does not let m pass, and
+// with WithReplay while the buffer is full.
+//
+// A nil error says that the stream answers for m as its options say: with WithReplay it is kept until the server
+// acknowledges it. It does not say that the server has it: see [ClientStream.Flush]. m may be changed and used again
+// afterwards. Interceptors see m once for each attempt that it is tried on: one that changes messages has to change a copy.
+// They have to pass on io.EOF as it is: it says that the attempt is dead.
+//
+// After the end of the stream Send returns io.EOF if the server ended it, and Recv tells how; otherwise the [*Error] that
+// Recv returns. An [*Error] with one of these reasons is about m alone, and the stream goes on:
+//
+//   - ReasonMessage, ReasonWindowFull: m was not sent. If grpc found the fault (size, encoding), it has aborted the attempt,
+//     and the stream goes on as after any other loss, or ends.
+//   - ReasonSendsInDoubt: an interceptor failed, and grpc may have had m. It counts as sent: do not send it again. With
+//     WithReplay it is sent again until the server acknowledges it; if the interceptor rejects it again, it is dropped.
+//
+// If you give up sending then, call CloseSend or Close, or Recv waits for ever.
+func (s *ClientStream[Req, Res]) Send(m *Req) error {
+	if m == nil {
+		return s.refusal(refused(errors.New("the message is nil")))
+	}
+	var seq uint64
+	if s.callbacks.Sequence != nil {
+		seq = s.callbacks.Sequence(m)
+	}
+	for {
+		t, verdict := s.outbox.Begin(m, seq, false)
+		if verdict != outbox.Go {
+			if t, verdict = s.awaitTurn(m, seq, verdict); verdict != outbox.Go {
+				return s.refusal(s.notSent(verdict, seq))
+			}
+		}
+		if t.Watch {
+			s.watchSends()
+		}
+		said, err := s.sendOn(t, m)
+		outcome, missed := s.outbox.Settle(t, said)
+		if missed {
+			if err := s.keepMissed(m, t); err != nil {
+				return err
+			}
+		}
+		s.actOn(t.Attempt, outcome.Attempt, err)
+		switch outcome.Message {
+		case outbox.Sent:
+			return nil
+		case outbox.InDoubt:
+			return s.refusal(&Error{Op: "send", Reason: ReasonSendsInDoubt, Cause: fmt.Errorf(
+				"the message may have been sent, and counts as sent: %w", withoutEOF(err))})
+		case outbox.TakenBack:
+			return s.refusal(refused(err))
+		case outbox.Again: // on the next attempt
+		}
+	}
+}
+
+// awaitTurn is Begin for a message that has to wait.
+func (s *ClientStream[Req, Res]) awaitTurn(m *Req, seq uint64, verdict outbox.Verdict) (outbox.Ticket[*attempt[Req, Res]], outbox.Verdict) {
+	switch verdict {
+	case outbox.Full:
+		w := s.outbox.Stats()
+		s.events.publish(event{kind: eventWindowFull, count: uint64(w.Unacked), bytes: w.UnackedSize}) //nolint:gosec // not negative
+	case outbox.NotYet:
+	case outbox.Go, outbox.Ended, outbox.Closed, outbox.OutOfOrder, outbox.Exhausted:
+		return outbox.Ticket[*attempt[Req, Res]]{}, verdict
+	}
+	if s.outbox.Watch() {
+		s.watchSends()
+	}
+	return s.outbox.Begin(m, seq, true)
+}
+
+// notSent returns the error of a message that did not get its turn.
+func (s *ClientStream[Req, Res]) notSent(verdict outbox.Verdict, seq uint64) error {
+	w := s.outbox.Stats()
+	switch verdict {
+	case outbox.Ended:
+		return s.outbox.Err()
+	case outbox.Closed:
+		return refused(errors.New("Send after CloseSend"))
+	case outbox.OutOfOrder:
+		return refused(fmt.Errorf("sequence number %d does not follow %d", seq, w.LastSeq))
+	case outbox.Exhausted:
+		return refused(fmt.Errorf("no sequence number follows %d", w.LastSeq))
+	case outbox.Full:
+		return &Error{Op: "send", Reason: ReasonWindowFull, Cause: fmt.Errorf(
+			"%d messages of %d bytes are not acknowledged (WithReplay has the limits)", w.Unacked, w.UnackedSize)}
+	case outbox.Go, outbox.NotYet:
+		return nil
+	default:
+		return nil
+	}
+}
+
+// sendOn sends m on the ticket's attempt, and says what was said of that.
+func (s *ClientStream[Req, Res]) sendOn(t outbox.Ticket[*attempt[Req, Res]], m *Req) (said outbox.Said, err error) {
+	a := t.Attempt
+	guarded(func() { err = a.send(m) }, func() {
+		a.fail(&loss{op: "send", err: errGoroutineEnded, final: ReasonResume})
+		s.outbox.Forget(t)
+	})
+	said = a.said(err)
+	if said == outbox.Rejected {
+		a.abortedBy(&loss{op: "send", err: err, ours: true}) // before the message is settled: lose looks after that
+	}
+	return said, err
+}
+
+// actOn does to a what the table of package outbox says.
+func (s *ClientStream[Req, Res]) actOn(a *attempt[Req, Res], becomes outbox.Attempt, err error) {
+	switch becomes {
+	case outbox.Lives:
+	case outbox.Suspect:
+		s.outbox.Abandon(a)
+		a.suspected()
+	case outbox.Aborted:
+		a.suspected() // it may have ended before that, and then the server's word counts
+	case outbox.GivenUp:
+		a.fail(&loss{op: "send", err: err, ours: true})
+	}
+}
+
+// keepMissed keeps m, which the codec has not seen: an interceptor has sent another message in its place, or none. If it
+// cannot be encoded, the stream cannot answer for it, and ends.
+func (s *ClientStream[Req, Res]) keepMissed(m *Req, t outbox.Ticket[*attempt[Req, Res]]) error {
+	data, err := s.codec.Marshal(m)
+	s.outbox.Complete(m, t, data, err == nil)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("keeping a message that an interceptor has replaced: %w", err)
+	t.Attempt.fail(&loss{op: "send", err: err, final: ReasonSendsInDoubt})
+	return s.refusal(&Error{Op: "send", Reason: ReasonSendsInDoubt, Cause: withoutEOF(err)})
+}
+
+// refused is the error of one message that was not sent, and that breaks nothing.
+func refused(cause error) error {
+	return &Error{Op: "send", Reason: ReasonMessage, Cause: cause}
+}
+
+// refusal completes an error that is about one message.
+func (s *ClientStream[Req, Res]) refusal(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok && e.Attempts == 0 {
+		e.Attempts = s.counts.attempts.Load()
+	}
+	return err
+}
+
+// SendMsg is Send for a message of type *Req.
+func (s *ClientStream[Req, Res]) SendMsg(m any) error {
+	req, ok := m.(*Req)
+	if !ok {
+		return s.refusal(refused(fmt.Errorf("the message is a %T, not a %T", m, req)))
+	}
+	return s.Send(req)
+}
+
+// CloseSend says that nothing more will be sent. It is remembered, and said again on the attempt after a break
+// (invariant 15). It returns nil, always, and may be called again.
+func (s *ClientStream[Req, Res]) CloseSend() error {
+	if a, now := s.outbox.CloseSend(); now {
+		s.halfClose(a)
+	}
+	return nil
+}
+
+// halfClose sends the half-close on a.
+func (s *ClientStream[Req, Res]) halfClose(a *attempt[Req, Res]) {
+	defer s.outbox.HalfClosed(a)
+	guarded(func() { _ = a.stream.CloseSend() }, func() { // grpc: always nil; the status is Recv's to tell
+		a.fail(&loss{op: "send", err: errGoroutineEnded, final: ReasonResume})
+	})
+}
