@@ -167,15 +167,15 @@ func (f *fence) loseByTheOtherHalf(t *testing.T) {
 		f.world.Cut(testnet.RST)
 		return
 	}
-	m := frame{kind: data, seq: 1}
+	m, reason := frame{kind: data, seq: 1}, stream.ReasonMessage
 	if f.replay {
-		m.size = failsLate
+		m.size, reason = failsLate, stream.ReasonSendsInDoubt
 		f.next = 2 // the interceptor fails after grpc had the message, which ends the attempt at once: it counts as sent
 	} else {
 		m.size = 20_000 // grpc aborts the attempt, and nobody knows that until somebody receives
 	}
 	err := within(t, async(func() error { return f.stream.Send(m.request()) }), "the Send that fails")
-	requireReason(t, err, stream.ReasonMessage, "the Send that fails")
+	requireReason(t, err, reason, "the Send that fails")
 }
 
 // newFence arranges a stream. Nothing is opened.
