@@ -18,13 +18,14 @@ import (
 // brokenStream is an attempt on which every Recv fails, and is counted.
 type brokenStream struct {
 	grpc.ClientStream
+	t     *testing.T
 	recvs *atomic.Int64
 }
 
 func (s brokenStream) Send(*request) error { return nil }
 
 func (s brokenStream) Recv() (*response, error) {
-	s.recvs.Add(1)
+	giveUpAfter(s.t, s.recvs, "Recv")
 	return nil, status.Error(codes.Unavailable, "broken")
 }
 
@@ -43,7 +44,7 @@ func TestRecvAsksDeadAttemptOnce(t *testing.T) {
 			if opens.Add(1) > attempts {
 				return brokenStream{}, status.Error(codes.PermissionDenied, "enough")
 			}
-			return brokenStream{recvs: &recvs}, nil
+			return brokenStream{t: t, recvs: &recvs}, nil
 		}
 		s, err := stream.Resilient(t.Context(), open, stream.Callbacks[request, response]{})
 		require.NoError(t, err)

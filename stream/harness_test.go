@@ -206,7 +206,7 @@ func newWorld(t *testing.T, f *feed, opts ...grpc.DialOption) *world {
 	t.Helper()
 	w := &world{Memory: testnet.NewMemory(), t: t, feed: f, watch: newWatchdog(t)}
 	w.start()
-	conn, err := w.Client(append([]grpc.DialOption{grpc.WithConnectParams(fastConnect)}, opts...)...)
+	conn, err := w.Client(append([]grpc.DialOption{grpc.WithConnectParams(fastConnect), noSpinning(t)}, opts...)...)
 	require.NoError(t, err)
 	w.conn = conn
 	t.Cleanup(func() {
