@@ -145,7 +145,7 @@ func TestAcknowledgementOfEarlierAttemptsMessages(t *testing.T) {
 		require.Equal(t, 2, p.attempts)
 		require.Equal(t, upTo(6), p.received, "nothing came again")
 		p.tell(frame{kind: ack, seq: 5}, frame{kind: end})
-		require.ErrorIs(t, <-ended, io.EOF)
+		requireReason(t, <-ended, stream.ReasonUnacked, "6 is missing")
 		require.Equal(t, uint64(5), s.Stats().Acked)
 	})
 }
@@ -200,7 +200,7 @@ func TestAcknowledgeStartsTheCount(t *testing.T) {
 		p.tell(frame{kind: ack, seq: 10})
 		require.Equal(t, 1, s.Stats().Unacked)
 		p.tell(frame{kind: end})
-		require.ErrorIs(t, <-ended, io.EOF)
+		requireReason(t, <-ended, stream.ReasonUnacked, "11 is missing")
 	})
 }
 

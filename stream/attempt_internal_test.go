@@ -32,10 +32,10 @@ func TestEndOfAnAttemptThatGRPCHasAborted(t *testing.T) {
 			t.Parallel()
 			a := newAttempt[int, int](t.Context(), 1, nil)
 			if test.bad != nil {
-				a.aborted.Store(&loss{op: "send", err: test.bad, ours: true})
+				a.abortedBy(&loss{op: "send", err: test.bad, origin: fromStream})
 			}
 			a.fail(&loss{op: "recv", err: test.told})
-			require.Equal(t, test.ours, a.endedBy().ours)
+			require.Equal(t, test.ours, a.endedBy().origin == fromStream)
 		})
 	}
 }

@@ -46,15 +46,25 @@ func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req,
 			break
 		}
 	}
+	a.attached = time.Now()
 	s.inbox.Attach(a)
 	a.stopWatch = s.watch(a)
 	s.enter(Attached)
 	s.events.publish(event{kind: eventAttached, attempt: a.epoch, position: r.position})
+	if s.wasAttached() {
+		s.counts.resumes.Add(1)
+	} else {
+		close(s.attached)
+	}
+}
+
+// wasAttached reports whether an attempt has been attached.
+func (s *ClientStream[Req, Res]) wasAttached() bool {
 	select {
 	case <-s.attached:
-		s.counts.resumes.Add(1)
+		return true
 	default:
-		close(s.attached)
+		return false
 	}
 }
 
@@ -87,17 +97,21 @@ func (s *ClientStream[Req, Res]) findCause(a *attempt[Req, Res]) {
 func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 	a.cancel()
 	a.stopWatch()
-	at := s.inbox.Detach(a.loss.Load().endsWell())
+	l := a.loss.Load()
+	at := s.inbox.Detach(l.endsWell() && !s.isPlanned(l))
 	out := s.outbox.Detach()
-	if a.aborted.Load() == nil { // else for a message that is bad
-		s.died(at, out.Acked)
+	progress := a.aborted.Load() == nil && s.died(at, out.Acked) // else for a message that is bad
+	failure := s.judge(a.endedBy(), at, out)
+	if progress {
+		failure.ceiling = max(time.Since(a.attached), time.Second)
 	}
-	failure := s.judge(a.endedBy(), at, out.Sent)
 	s.health.cause = failure.cause
 	if failure.final {
 		return failure
 	}
-	s.counts.outages.Add(1)
+	if !failure.planned {
+		s.counts.outages.Add(1)
+	}
 	if at.Uncovered > 0 {
 		s.events.publish(event{kind: eventRewound, count: at.Uncovered})
 	}

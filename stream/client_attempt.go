@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -42,7 +43,9 @@ type attempt[Req, Res any] struct {
 	aborted atomic.Pointer[loss] // written by whoever sends: grpc has aborted the attempt for a message that is bad
 	suspect chan struct{}        // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
 
-	stopWatch func() // owned by the lifecycle goroutine
+	spoke     bool      // a message has come; owned by whoever receives
+	stopWatch func()    // owned by the lifecycle goroutine
+	attached  time.Time // owned by the lifecycle goroutine
 }
 
 // loss is what an attempt ended with.
@@ -51,7 +54,8 @@ type loss struct {
 	err     error // io.EOF: the server ended the stream
 	told    error // what policies have made of err, where they have
 	trailer metadata.MD
-	ours    bool   // this package ended the attempt, and the stream may be resumed
+	origin  origin // who made err
+	heard   bool   // a gRPC server had accepted the attempt
 	final   Reason // not ReasonUnknown: this package ended the attempt, and the stream with it
 }
 
@@ -73,7 +77,32 @@ func (a *attempt[Req, Res]) fail(l *loss) {
 
 // recvFailed ends the attempt with what RecvMsg has returned.
 func (a *attempt[Req, Res]) recvFailed(err error) {
-	a.fail(&loss{op: "recv", err: err, trailer: a.stream.Trailer()})
+	a.fail(&loss{op: "recv", err: err, origin: a.originOf(err), trailer: a.stream.Trailer(), heard: a.accepted(err)})
+}
+
+// originOf returns who made err, which RecvMsg has returned. If a context that open made has a deadline, which is at hand,
+// either end may have been the first to see it.
+func (a *attempt[Req, Res]) originOf(err error) origin {
+	deadline, has := a.stream.Context().Deadline()
+	own, hasOwn := a.ctx.Deadline()
+	if has && (!hasOwn || deadline.Before(own)) && isContextEnd(rpcstatus.Of(err).Code()) && isNear(deadline) {
+		return fromClient
+	}
+	return originOf(err, fromClient)
+}
+
+// isNear reports whether a deadline has passed, or the clock of the other end may say so.
+func isNear(deadline time.Time) bool { return time.Until(deadline) < time.Second }
+
+// accepted reports whether a gRPC server has accepted the attempt that ends with err. It asks for the header only if that
+// makes a difference.
+func (a *attempt[Req, Res]) accepted(err error) bool {
+	st := rpcstatus.Of(err)
+	if a.spoke || st.Code() != codes.Unauthenticated && !isWrongAddress(st) && !isCredentials(st) {
+		return a.spoke
+	}
+	md, headerErr := a.stream.Header() // it does not wait: RecvMsg has failed
+	return headerErr == nil && md != nil
 }
 
 // suspected asks the lifecycle goroutine to find out why the attempt is dead.
@@ -147,10 +176,14 @@ func (a *attempt[Req, Res]) sizeOf(m *Res) int {
 
 // recv receives into a message of its own, or into the one given.
 func (a *attempt[Req, Res]) recv(into *Res) (*Res, error) {
+	var err error
 	if into == nil {
-		return a.stream.Recv()
+		into, err = a.stream.Recv()
+	} else {
+		err = a.stream.RecvMsg(into)
 	}
-	return into, a.stream.RecvMsg(into)
+	a.spoke = a.spoke || err == nil
+	return into, err
 }
 
 // endsWell reports whether the server said OK, or Resume that nothing remains.
@@ -165,7 +198,7 @@ func (l *loss) hint() rpcstatus.Hint { return rpcstatus.HintOf(l.err, l.trailer)
 // as CANCELLED or as what Send says: that is not the server's word.
 func (a *attempt[Req, Res]) endedBy() *loss {
 	l, bad := a.loss.Load(), a.aborted.Load()
-	if bad == nil || l.ours || l.endsWell() {
+	if bad == nil || l.origin == fromStream || l.endsWell() {
 		return l
 	}
 	if code := rpcstatus.Of(l.err).Code(); code == codes.Canceled || code == rpcstatus.Of(bad.err).Code() {

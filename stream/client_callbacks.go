@@ -73,7 +73,8 @@ func RestartFrom(p checkpoint.Position) Recovery { return Recovery{restart: true
 // Resumption is an attempt that is being opened, in the hands of the Resume callback. It is valid until Resume
 // returns, and used by one goroutine.
 //
-// What is told it (StartsAt, Acknowledge, Deliver) takes effect when Resume returns nil, and is forgotten otherwise.
+// What is told it (StartsAt, Acknowledge, Deliver) takes effect when Resume returns nil, and is forgotten otherwise; Acknowledge
+// takes effect with [Complete], too.
 type Resumption[Req, Res any] struct {
 	attempt  *attempt[Req, Res]
 	position checkpoint.Position

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -12,14 +13,15 @@ import (
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/internal/inbox"
+	"github.com/streamsafe/streamsafe/internal/outbox"
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
 // This file says what a lost attempt means for the stream.
 
-// judge says whether the stream may go on after l. at is where the receiving half stands, and sent the number of
-// messages that the application has sent; both are zero for an attempt that was never attached.
-func (s *ClientStream[Req, Res]) judge(l *loss, at inbox.Standing, sent uint64) *attemptError {
+// judge says whether the stream may go on after l. at is where the receiving half stands, and sent what has become of what
+// was sent; both are zero for an attempt that was never attached.
+func (s *ClientStream[Req, Res]) judge(l *loss, at inbox.Standing, sent outbox.Counts) *attemptError {
 	e := s.verdict(l, at, sent)
 	if e.final && !e.well {
 		return s.orContext(e) // the application was asked, and may have called Close
@@ -27,7 +29,19 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at inbox.Standing, sent uint64) 
 	return e
 }
 
-func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent uint64) *attemptError {
+// verdict is the table of what the end of an attempt means. The first line that fits decides, in every phase alike
+// (invariants 16 and 33).
+//
+//	what ended it                                       means
+//	the stream's context                                the end, ReasonContext or ReasonClosed
+//	Complete of Resume                                  the end with OK, if everything is acknowledged; else ReasonUnacked
+//	OK of the server, before CloseSend, WithEndless     planned: resumed, and no failure
+//	OK of the server                                    as Complete
+//	this package, for good (a gap that stays, …)        the end, with its reason
+//	what says that the position is lost                 Lost is asked; else the end, ReasonPositionLost
+//	what the table of Resumable does not resume         the end: ReasonServer, or ReasonResume for a callback
+//	anything else                                       resumed, if it is safe: checkSafe
+func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent outbox.Counts) *attemptError {
 	s.trailer.Store(&l.trailer)
 	e := &attemptError{op: l.op, cause: l.err, hint: l.hint()}
 	if l.told != nil {
@@ -39,16 +53,19 @@ func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent uint64
 	switch {
 	case s.ctx.Err() != nil:
 		return s.orContext(e)
+	case s.isPlanned(l):
+		e.cause, e.planned = errEndless, true
+		return s.checkSafe(e, at, sent, false)
 	case l.endsWell():
-		e.cause, e.well = io.EOF, true
-		return e.endsWith(ReasonServer)
-	case l.final == ReasonPositionLost, l.final == ReasonUnknown && !l.ours && s.saysLost(l.err):
+		return s.endedWell(e)
+	case l.final == ReasonPositionLost, l.final == ReasonUnknown && s.saysLost(l):
 		return s.recoverPosition(e, at, sent)
 	case l.final != ReasonUnknown:
 		return e.endsWith(l.final)
-	case !l.ours && !s.mayResume(l.err, e.hint):
-		return s.refusedBy(e, l.err)
+	case !s.mayResume(l):
+		return s.refusedBy(e, l)
 	}
+	s.remember(l)
 	return s.checkSafe(e, at, sent, false)
 }
 
@@ -57,38 +74,86 @@ func (e *attemptError) endsWith(reason Reason) *attemptError {
 	return e
 }
 
-// mayResume is the table, or what replaces it.
-func (s *ClientStream[Req, Res]) mayResume(err error, hint rpcstatus.Hint) (may bool) {
-	if s.options.resumable == nil {
-		return resumable(err, hint)
-	}
-	s.calling(func() { may = s.options.resumable(err) })
-	return may
+// errEndless is the cause of a planned close.
+var errEndless = errors.New("the server ended the stream, which is endless, with OK")
+
+// isPlanned reports whether l is an end that the stream goes on after by itself.
+func (s *ClientStream[Req, Res]) isPlanned(l *loss) bool {
+	return s.options.endless && l.endsWell() && !errors.Is(l.err, Complete) && !s.outbox.IsClosed()
 }
 
-// saysLost is the rule by which the position is gone, or what replaces it.
-func (s *ClientStream[Req, Res]) saysLost(err error) (lost bool) {
-	if s.options.lost == nil {
-		return saysPositionLost(err)
+// endedWell is the end of the stream with OK. That is no receipt for what was sent (invariant 32).
+func (s *ClientStream[Req, Res]) endedWell(e *attemptError) *attemptError {
+	if s.options.okAcknowledges {
+		s.outbox.AcknowledgeAll()
 	}
-	s.calling(func() { lost = s.options.lost(err) })
-	return lost
+	if sent := s.outbox.Stats(); sent.Unacked > 0 {
+		e.cause = fmt.Errorf("the server ended the stream with OK, and has acknowledged %d of %d messages sent: "+
+			"see Unacked, Flush and WithOKAcknowledges", sent.Acked, sent.LastSeq)
+		return e.endsWith(ReasonUnacked)
+	}
+	e.cause, e.well = io.EOF, true
+	return e.endsWith(ReasonServer)
+}
+
+// remember notes what an attempt that is resumed says of the next ones.
+func (s *ClientStream[Req, Res]) remember(l *loss) {
+	h := &s.health
+	h.answered = h.answered || l.heard || l.origin == fromServer
+	if l.heard {
+		h.accepted, h.renewed = true, false
+	}
+	if l.origin == fromServer && rpcstatus.Of(l.err).Code() == codes.Unauthenticated {
+		h.renewed = true
+	}
+}
+
+// mayResume is the table of Resumable, or what replaces it.
+func (s *ClientStream[Req, Res]) mayResume(l *loss) (may bool) {
+	if s.options.resumable != nil && l.origin != fromStream {
+		s.calling(func() { may = s.options.resumable(l.err) })
+		return may
+	}
+	h := &s.health
+	return resumes(l.origin, l.err, l.hint(), facts{
+		answered: h.answered || l.heard,
+		renewed:  l.heard || h.accepted && !h.renewed,
+		also:     s.options.alsoResumable,
+	})
+}
+
+// saysLost is the rule by which the position is gone, or what replaces it. Who says that everything may be resumed says it of
+// the server's OUT_OF_RANGE, too.
+func (s *ClientStream[Req, Res]) saysLost(l *loss) (lost bool) {
+	switch {
+	case l.origin == fromStream:
+		return false
+	case errors.Is(l.err, ErrPositionLost):
+		return true
+	case s.options.lost != nil:
+		s.calling(func() { lost = s.options.lost(l.err) })
+		return lost
+	case s.options.resumable != nil:
+		return saysPositionLost(l.origin, l.err) && !s.mayResume(l)
+	default:
+		return saysPositionLost(l.origin, l.err) && !slices.Contains(s.options.alsoResumable, codes.OutOfRange)
+	}
 }
 
 // isLastWord reports whether an attempt that could not be opened is not to be tried again as it is (invariant 16).
 func (s *ClientStream[Req, Res]) isLastWord(l *loss) bool {
-	return l.final != ReasonUnknown || !l.ours && (s.saysLost(l.err) || !s.mayResume(l.err, l.hint()))
+	return l.final != ReasonUnknown || s.saysLost(l) || !s.mayResume(l)
 }
 
 // refusedBy is the end of the stream by an error that is not to be resumed; e has what policies made of it.
-func (s *ClientStream[Req, Res]) refusedBy(e *attemptError, err error) *attemptError {
-	code := rpcstatus.Of(err).Code()
+func (s *ClientStream[Req, Res]) refusedBy(e *attemptError, l *loss) *attemptError {
+	code := rpcstatus.Of(l.err).Code()
 	if deadline, ok := s.caller.Deadline(); ok && code == codes.DeadlineExceeded && time.Until(deadline) < time.Second {
 		// The server's clock was faster: it is the caller's own deadline.
 		e.cause = fmt.Errorf("%w: %w", context.DeadlineExceeded, e.cause)
 		return e.endsWith(ReasonContext)
 	}
-	if e.op == "resume" && !carriesStatus(err) {
+	if e.op == "resume" && !carriesStatus(l.err) {
 		return e.endsWith(ReasonResume)
 	}
 	return e.endsWith(ReasonServer)
@@ -96,12 +161,12 @@ func (s *ClientStream[Req, Res]) refusedBy(e *attemptError, err error) *attemptE
 
 // checkSafe applies the safe defaults: nothing is silently restarted, lost or doubled. A position that is lost is no
 // poison.
-func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at inbox.Standing, sent uint64, lost bool) *attemptError {
+func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at inbox.Standing, sent outbox.Counts, lost bool) *attemptError {
 	o := &s.options
 	switch {
 	case o.resumeOff:
 		return e.endsWith(ReasonResumeOff)
-	case sent > 0 && !o.replay && !o.atMostOnce:
+	case sent.Sent > 0 && !o.replay && !o.atMostOnce:
 		return e.endsWith(ReasonSendsInDoubt)
 	case at.Accepted > 0 && s.callbacks.Checkpoint == nil && !o.restart:
 		return e.endsWith(ReasonNoCheckpoint)
@@ -113,21 +178,24 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at inbox.Standing, s
 }
 
 // died counts the attempts in a row that were lost where the stream stands now: at a position and so many messages past
-// it, or, without positions, at so many messages; and with so many acknowledged.
-func (s *ClientStream[Req, Res]) died(at inbox.Standing, acked uint64) {
+// it, or, without positions, at so many messages; and with so many acknowledged. It reports whether the attempt has brought
+// something new.
+func (s *ClientStream[Req, Res]) died(at inbox.Standing, acked uint64) (progress bool) {
 	h, reached := &s.health, at.Accepted
 	if s.callbacks.Checkpoint != nil {
 		reached = at.Uncovered
 	}
 	if at.Position != h.position || acked != h.acked || reached > h.reached {
 		h.position, h.acked, h.reached, h.fruitless = at.Position, acked, reached, 0
+		progress = true
 	}
 	h.fruitless++
+	return progress
 }
 
 // recoverPosition asks the application what to do about a position that is gone. That is about what is received: what
 // was sent is as much in doubt as after any other loss.
-func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at inbox.Standing, sent uint64) *attemptError {
+func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at inbox.Standing, sent outbox.Counts) *attemptError {
 	if s.callbacks.Lost == nil || s.options.resumeOff {
 		return e.endsWith(ReasonPositionLost)
 	}
@@ -161,18 +229,23 @@ func (s *ClientStream[Req, Res]) judgeOpen(err error, from checkpoint.Position) 
 		if s.health.cause == nil || !isCut(l.err) {
 			s.health.cause = l.err
 		}
-		return s.judge(&l, at, 0)
+		return s.judge(&l, at, outbox.Counts{})
 	}
-	l := &loss{op: "open", err: err, told: s.options.open.withRetryInfo(err), ours: rpcstatus.IsDenial(err) || isTimeout(err)}
+	l := &loss{op: "open", err: err, told: s.options.open.withRetryInfo(err), origin: fromCallback}
+	if rpcstatus.IsDenial(err) || isTimeout(err) {
+		l.origin = fromStream
+	} else if carriesStatus(err) {
+		l.origin = originOf(err, fromCallback)
+	}
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded): // of the execution
-		l.err, l.told, l.ours = cutBy(err), nil, true
+		l.err, l.told, l.origin = cutBy(err), nil, fromStream
 	case isTimeout(err):
 		s.health.cause = err
-	case !l.ours && !carriesStatus(err):
+	case l.origin == fromCallback:
 		l.final = ReasonPolicy
 	}
-	return s.judge(l, at, 0)
+	return s.judge(l, at, outbox.Counts{})
 }
 
 // carriesStatus reports whether err tells of a status, the server's or the transport's.
@@ -236,15 +309,19 @@ func (s *ClientStream[Req, Res]) orContext(e *attemptError) *attemptError {
 		return e
 	}
 	op := "recv"
-	if e != nil {
-		op = e.op
+	if !s.wasAttached() {
+		op = "open"
 	}
 	cause := context.Cause(s.ctx)
 	// Only what this stream was cancelled with itself counts: the application's context may carry another stream's end.
 	end, ok := cause.(*attemptError) //nolint:errorlint // see above
 	switch {
 	case !ok || cause == context.Cause(s.caller): //nolint:errorlint // see above
-		return (&attemptError{op: op, cause: contextError(s.ctx)}).endsWith(ReasonContext)
+		done := contextError(s.ctx)
+		if s.State() != Attached {
+			done.last = s.health.cause
+		}
+		return (&attemptError{op: op, cause: done}).endsWith(ReasonContext)
 	case end.reason == ReasonClosed:
 		return (&attemptError{op: op, cause: ErrClosed}).endsWith(ReasonClosed)
 	default:

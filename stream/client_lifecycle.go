@@ -77,19 +77,26 @@ func (s *ClientStream[Req, Res]) live(commits *sync.WaitGroup) *attemptError {
 	}
 	var broken *attemptError
 	for {
+		if broken != nil && broken.planned {
+			s.pause(broken)
+			broken = nil
+		}
 		a, end := s.bridge(broken)
-		if end != nil {
+		if end == nil {
+			s.health.closes = 0
+			end = s.attend(a, nil)
+		}
+		if end.final {
 			return end
 		}
-		if broken = s.attend(a, nil); broken.final {
-			return broken
-		}
+		broken = end
 	}
 }
 
-// acquire makes the stream the owner of its key, and starts from the position there.
+// acquire makes the stream the owner of its key, and starts from the position there; without a store, from WithPosition.
 func (s *ClientStream[Req, Res]) acquire() *attemptError {
 	if s.committer == nil {
+		s.inbox.StartsFrom(s.options.position)
 		return nil
 	}
 	position, err := s.committer.acquire(s.ctx)
@@ -112,14 +119,25 @@ func (s *ClientStream[Req, Res]) end(end *attemptError) {
 	s.enter(Closed)
 	s.events.publish(event{kind: eventClosed, cause: s.final})
 	s.inbox.End(s.final, abrupt)
-	if end.reason == ReasonServer {
-		s.outbox.End(io.EOF) // the server's verdict is Recv's to tell
-	} else {
-		s.outbox.End(s.final)
-	}
+	s.outbox.End(s.endOfSend(end.reason))
 	if abrupt && end.reason != ReasonFenced {
 		_ = s.flushed()
 	}
+}
+
+// endOfSend returns what Send says of the end: how the server ended the stream is Recv's to tell.
+func (s *ClientStream[Req, Res]) endOfSend(reason Reason) error {
+	switch reason { //nolint:exhaustive // the others are what Recv says
+	case ReasonServer, ReasonUnacked:
+		return io.EOF
+	case ReasonContext:
+		if e, ok := errors.AsType[*Error](s.final); ok && e.Op == "recv" {
+			waited := *e
+			waited.Op = "send"
+			return &waited
+		}
+	}
+	return s.final
 }
 
 // isAbrupt reports whether the stream ended in a way after which Recv returns err at once, whatever is still to be had:

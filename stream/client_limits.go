@@ -7,7 +7,7 @@ import (
 
 // limits are the time limits of an attempt and of an outage. Zero or less means no limit.
 type limits struct {
-	open, firstMessage, idle, send, maxOutage time.Duration
+	open, firstMessage, idle, send, ack, maxOutage time.Duration
 }
 
 // watch starts the timers of an attempt, one for each direction that has a limit, and returns the function that stops
@@ -20,17 +20,23 @@ func (s *ClientStream[Req, Res]) watch(a *attempt[Req, Res]) (stop func()) {
 	stopRecv := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) time.Duration {
 		late, next := l.tickRecv(s.inbox, tick)
 		if late != nil {
-			a.fail(&loss{op: "recv", err: late, ours: true})
+			a.fail(&loss{op: "recv", err: late, origin: fromStream})
 		}
 		return next
 	})
-	stopSend := every(tickOf(l.send), func(tick time.Duration) time.Duration {
-		sending, _ := s.outbox.Tick()
-		if !passed(sending, tick, l.send) {
-			return tick
+	stopSend := every(tickOf(l.send, l.ack), func(tick time.Duration) time.Duration {
+		sending, unacked := s.outbox.Tick()
+		switch {
+		case passed(sending, tick, l.send):
+			a.fail(&loss{op: "send", err: &limitError{what: "message not taken", limit: l.send}, origin: fromStream})
+			return 0
+		case passed(unacked, tick, l.ack):
+			a.fail(&loss{op: "send", err: &limitError{what: "nothing acknowledged", limit: l.ack}, origin: fromStream})
+			return 0
+		case passed(2*unacked, tick, l.ack): // the acknowledgement may be there, and nobody receives
+			s.lookAfter(0)
 		}
-		a.fail(&loss{op: "send", err: &limitError{what: "message not taken", limit: l.send}, ours: true})
-		return 0
+		return tick
 	})
 	return func() { stopRecv(); stopSend() }
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/internal/inbox"
+	"github.com/streamsafe/streamsafe/internal/outbox"
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
@@ -57,7 +59,7 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 	}
 	switch verdict := result.(type) {
 	case *loss:
-		return nil, s.judge(verdict, inbox.Standing{Position: from}, 0)
+		return nil, s.judge(verdict, inbox.Standing{Position: from}, outbox.Counts{})
 	case *openError:
 		return nil, s.judgeOpen(verdict, from)
 	default:
@@ -126,23 +128,39 @@ func (s *ClientStream[Req, Res]) openOnce(
 			a.cancel()
 		}
 	}()
-	stop := context.AfterFunc(ctx, func() { a.fail(&loss{op: "open", err: cutBy(context.Cause(ctx)), ours: true}) })
+	stop := context.AfterFunc(ctx, func() { a.fail(&loss{op: "open", err: cutBy(context.Cause(ctx)), origin: fromStream}) })
 	defer stop()
 	if limit := s.options.limits.open; limit > 0 {
 		timer := time.AfterFunc(limit, func() {
-			a.fail(&loss{op: "open", err: &limitError{what: "not opened", limit: limit}, ours: true})
+			a.fail(&loss{op: "open", err: &limitError{what: "not opened", limit: limit}, origin: fromStream})
 		})
 		defer timer.Stop()
 	}
 	r := &Resumption[Req, Res]{attempt: a, position: from, cause: cause}
 	op, err := s.start(a, r)
 	returned = true
+	if errors.Is(err, Complete) && r.ackedKnown { // no attempt takes over what Resume has learned
+		s.outbox.AcknowledgeStart(r.acked)
+	}
 	l := a.loss.Load()
-	if err == nil && (l == nil || !l.ours) {
+	if err == nil && (l == nil || l.origin != fromStream) {
 		return &opened[Req, Res]{attempt: a, resumption: r}, nil
 	}
-	a.fail(&loss{op: op, err: err})
+	a.fail(&loss{op: op, err: err, origin: originOfOpen(op, err)})
 	return nil, a.loss.Load().toldBy(op, err)
+}
+
+// originOfOpen returns who made err, with which an attempt could not be opened. An open does not wait for the server, so a
+// deadline is one of this side.
+func originOfOpen(op string, err error) origin {
+	switch {
+	case op == "resume":
+		return originOf(err, fromCallback)
+	case isContextEnd(rpcstatus.Of(err).Code()) && strings.Contains(err.Error(), context.DeadlineExceeded.Error()):
+		return fromClient
+	default:
+		return originOf(err, fromClient)
+	}
 }
 
 // toldBy returns the loss with what Resume says of it, where that is more than what Recv said.
@@ -150,8 +168,11 @@ func (l *loss) toldBy(op string, err error) *loss {
 	told := *l
 	saysMore := rpcstatus.Of(err).Code() != codes.Unknown || errors.Is(err, Complete) || errors.Is(err, ErrPositionLost) ||
 		errors.Is(l.err, io.EOF) && !errors.Is(err, io.EOF)
-	if op == "resume" && err != nil && !l.ours && saysMore {
+	if op == "resume" && err != nil && l.origin != fromStream && saysMore {
 		told.op, told.err = op, err
+		if !errors.Is(err, l.err) {
+			told.origin = originOf(err, fromCallback)
+		}
 	}
 	return &told
 }

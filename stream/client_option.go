@@ -8,6 +8,7 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/internal/inbox"
@@ -41,6 +42,10 @@ type clientOptions struct {
 	replay          bool
 	replayLimits    ReplayLimits
 	atMostOnce      bool
+	okAcknowledges  bool
+	endless         bool
+	alsoResumable   []codes.Code
+	position        checkpoint.Position
 	store           checkpoint.Store
 	key             string
 	manual          bool
@@ -106,6 +111,14 @@ func (o *clientOptions) validate(has callbackSet) error {
 	refuse(o.holds && o.holdLimit <= 0, "HoldUntilCheckpoint needs a limit above zero, not %d", o.holdLimit)
 	refuse(o.overflow > OverflowDeliver, "unknown Overflow %d", o.overflow)
 	refuse(o.gapDetection && !has.checkpoint, "WithGapDetection needs Callbacks.Checkpoint")
+	refuse(has.checkpoint && !o.usesPositions(has), "Callbacks.Checkpoint needs Callbacks.Resume, which tells the server where to go on: "+
+		"without it a break loses messages. Or use WithReplay, if the server knows what it has sent; WithRestart, if it starts over; "+
+		"or WithoutResume, if the first break is the end")
+	refuse(o.okAcknowledges && !o.replay, "WithOKAcknowledges needs WithReplay")
+	refuse(o.limits.ack > 0 && !has.acked, "WithAckTimeout needs Callbacks.Acked")
+	refuse(!o.position.IsZero() && !has.resume, "WithPosition needs Callbacks.Resume, which tells the server where to start")
+	refuse(!o.position.IsZero() && o.store != nil, "WithPosition and WithStore exclude each other: the store has the position")
+	refuse(o.endless && o.resumeOff, "WithEndless and WithoutResume exclude each other")
 	o.validateStore(has, refuse)
 	refuse(o.replay && o.replayLimits.Messages < 0 && o.replayLimits.Bytes < 0, "ReplayLimits needs a limit")
 	refuse((o.replay || o.holds) && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")
@@ -115,6 +128,11 @@ func (o *clientOptions) validate(has callbackSet) error {
 	refuse(o.open.hedges() && slices.ContainsFunc(o.call, hasTarget), "a hedge would have two opens write the target of a call option")
 	errs = append(errs, o.stream.validate("stream"), o.open.validate("open"))
 	return joined(errs)
+}
+
+// usesPositions reports whether anything comes of the positions that Checkpoint tells.
+func (o *clientOptions) usesPositions(has callbackSet) bool {
+	return has.resume || o.replay || o.restart || o.resumeOff && o.store == nil
 }
 
 func (o *clientOptions) validateStore(has callbackSet, refuse func(bad bool, format string, args ...any)) {
@@ -150,7 +168,7 @@ func joined(errs []error) error {
 }
 
 // callbackSet tells which callbacks there are.
-type callbackSet struct{ acked, checkpoint, replay bool }
+type callbackSet struct{ acked, checkpoint, replay, resume bool }
 
 // withDefaults returns the limits with zero and negative values replaced.
 func (l ReplayLimits) withDefaults() ReplayLimits {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 )
@@ -48,6 +49,38 @@ func WithStableFor(d time.Duration) ClientOption {
 // hold all the same.
 func WithResumable(f func(error) bool) ClientOption {
 	return clientOption(func(o *clientOptions) { o.resumable = f })
+}
+
+// WithAlsoResumable adds codes of the server to the table of [Resumable]: a status with one of them is resumed, OUT_OF_RANGE
+// included. Default: none. It does not add to what [WithResumable] decides.
+func WithAlsoResumable(also ...codes.Code) ClientOption {
+	return clientOption(func(o *clientOptions) { o.alsoResumable = append(o.alsoResumable, also...) })
+}
+
+// WithEndless says that the stream has no end of its own, as a watch or a feed has none. OK from the server, before the
+// application calls CloseSend, is a planned close then: the stream is resumed after a jittered wait, and no policy counts it as
+// a failure. The wait grows with each close of an attempt that brought nothing new, up to 10 s. Default: OK is the end.
+func WithEndless() ClientOption {
+	return clientOption(func(o *clientOptions) { o.endless = true })
+}
+
+// WithOKAcknowledges says that the server's OK acknowledges everything that was sent. Default: OK is no receipt, and the
+// stream ends with ReasonUnacked if a message that WithReplay keeps is not acknowledged.
+func WithOKAcknowledges() ClientOption {
+	return clientOption(func(o *clientOptions) { o.okAcknowledges = true })
+}
+
+// WithPosition sets where the stream starts: Resume sees p on the first attempt. It is for applications that keep the position
+// themselves, and excludes WithStore. Default, and the zero Position: from the beginning.
+func WithPosition(p checkpoint.Position) ClientOption {
+	return clientOption(func(o *clientOptions) { o.position = p })
+}
+
+// WithAckTimeout gives up an attempt when something that was sent is unacknowledged, and nothing was acknowledged for d,
+// whatever else the server sends. It is found to be passed up to an eighth late (1 ms at the least). If nobody receives, the
+// stream does, so that acknowledgements are seen. Default, and zero or less: no limit.
+func WithAckTimeout(d time.Duration) ClientOption {
+	return clientOption(func(o *clientOptions) { o.limits.ack = d })
 }
 
 // WithPositionLost replaces the rule by which an error says that the server no longer has the position. Default:

@@ -7,21 +7,21 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 
+	"github.com/streamsafe/streamsafe/internal/backoff"
 	"github.com/streamsafe/streamsafe/internal/inbox"
+	"github.com/streamsafe/streamsafe/internal/outbox"
 )
 
 // errMaxOutage cancels the execution of an outage that has lasted too long.
 var errMaxOutage = errors.New("outage lasted too long")
 
 // bridge gets the stream over an outage, which is one execution of the stream policies. It returns an attempt that is
-// attached and has proved stable, or the end of the stream. broken is what began the outage, nil when the stream opens.
+// attached and has proved stable, or the end of the stream, or a planned close: that is over, too, and no failure. broken is
+// what began the outage, nil when the stream opens or goes on after a planned close.
 func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res], *attemptError) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
-	ctx = withSchedule(ctx, &schedule{
-		tell:  func(d time.Duration) { s.events.publish(event{kind: eventReconnectScheduled, delay: d}) },
-		floor: func() time.Duration { return time.Duration(s.notBefore.Load()) - time.Since(s.born) },
-	})
+	ctx = withSchedule(ctx, &schedule{tell: s.tellDelay, floor: s.floor})
 	began := time.Now()
 	if limit := s.options.limits.maxOutage; limit > 0 {
 		timer := time.AfterFunc(limit, func() {
@@ -31,8 +31,8 @@ func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res
 		})
 		defer timer.Stop()
 	}
-	var end *attemptError         // a final one that the executor was not to see
-	var seen *attemptError        // a final one that the executor has seen
+	var end *attemptError         // one that the executor was not to see: a final one, or a planned close
+	var seen *attemptError        // one of these that the executor may try again, nevertheless
 	var stable *attempt[Req, Res] // the outage is over, whatever a policy makes of it
 	_, err := s.outage.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
 		if seen != nil || stable != nil { // a policy that tries again nevertheless: that is over
@@ -41,14 +41,14 @@ func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res
 			return nil, nil //nolint:nilerr // see above
 		}
 		a, failure := s.try(exec, broken, began)
-		if failure != nil && failure.final {
+		if failure != nil && (failure.final || failure.planned) {
 			seen = failure
 		}
 		switch {
 		case failure == nil:
 			stable = a
 			return a, nil
-		case failure.final && (s.options.stream.executor != nil || s.wellEnded(failure)):
+		case failure.planned, failure.final && (s.options.stream.executor != nil || s.wellEnded(failure)):
 			end = failure
 			return end, nil
 		default:
@@ -84,11 +84,11 @@ func (s *ClientStream[Req, Res]) try(
 	if l := s.learn(o.resumption); l != nil {
 		a.fail(l)
 		s.health.cause = l.err
-		return nil, s.detached(s.judge(l, inbox.Standing{Position: o.resumption.position}, 0))
+		return nil, s.detached(s.judge(l, inbox.Standing{Position: o.resumption.position}, outbox.Counts{}))
 	}
 	s.attach(a, o.resumption)
 	stop := context.AfterFunc(exec.Context(), func() {
-		a.fail(&loss{op: "recv", err: cutBy(context.Cause(exec.Context())), ours: true})
+		a.fail(&loss{op: "recv", err: cutBy(context.Cause(exec.Context())), origin: fromStream})
 	})
 	defer stop()
 	s.replay(a)
@@ -116,4 +116,32 @@ func (s *ClientStream[Req, Res]) wellEnded(end *attemptError) bool {
 func (s *ClientStream[Req, Res]) overdue(began time.Time) bool {
 	limit := s.options.limits.maxOutage
 	return limit > 0 && time.Since(began) >= limit
+}
+
+// tellDelay tells the observers how long the stream waits.
+func (s *ClientStream[Req, Res]) tellDelay(d time.Duration) {
+	s.events.publish(event{kind: eventReconnectScheduled, delay: d})
+}
+
+// floor is how long the server still wants to be left alone.
+func (s *ClientStream[Req, Res]) floor() time.Duration {
+	return time.Duration(s.notBefore.Load()) - time.Since(s.born)
+}
+
+// pause waits before the attempt after a planned close, which no policy sees: with full jitter, up to a backoff that grows
+// with each one that brought nothing new (invariant 20).
+func (s *ClientStream[Req, Res]) pause(closed *attemptError) {
+	h := &s.health
+	if closed.ceiling > 0 {
+		h.closes = 0
+	}
+	delay := max(backoff.UpTo(min(firstBackoff<<min(h.closes, 10), mostBackoff)), s.floor())
+	h.closes++
+	s.tellDelay(delay)
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.ctx.Done():
+	}
 }

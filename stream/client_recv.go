@@ -58,7 +58,7 @@ func (s *ClientStream[Req, Res]) receiveFrom(a *attempt[Req, Res], into *Res, qu
 func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) (mine, alive bool) {
 	if told := s.callbacks.Err; told != nil {
 		if err := told(m); err != nil {
-			return s.takeNothing(a, &loss{op: "recv", err: err})
+			return s.takeNothing(a, &loss{op: "recv", err: err, origin: originOf(err, fromCallback)})
 		}
 	}
 	if acked := s.callbacks.Acked; acked != nil {
@@ -68,8 +68,8 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 	}
 	in := inbox.Arrival[Res]{Message: m}
 	if at := s.callbacks.Checkpoint; at != nil {
-		position, ok := at(m)
-		in.Position, in.HasPosition = position, ok && !position.IsZero()
+		in.Position, in.HasPosition = at(m)
+		in.HasPosition = in.HasPosition && (in.Position.Seq != 0 || !in.Position.IsZero())
 	}
 	if control := s.callbacks.Control; control != nil {
 		in.Control = control(m)
@@ -127,9 +127,9 @@ func lossOf(r *inbox.Report) *loss {
 		return &loss{op: "recv", final: ReasonHeldOverflow, err: fmt.Errorf(
 			"%d messages of %d bytes came without a position (HoldUntilCheckpoint has the limit)", r.Count, r.Size)}
 	case inbox.Gap:
-		l := &loss{op: "recv", err: gapError{have: r.Have.Seq, got: r.Got.Seq}, ours: true}
+		l := &loss{op: "recv", err: gapError{have: r.Have.Seq, got: r.Got.Seq}, origin: fromStream}
 		if r.Again {
-			l.ours, l.final = false, ReasonGap
+			l.final = ReasonGap
 		}
 		return l
 	case inbox.Repeated, inbox.Bookmark, inbox.Silent, inbox.Next, inbox.Held:

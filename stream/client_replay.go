@@ -72,7 +72,7 @@ func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k outbox.Kept, 
 		a.suspected()
 		return false, false
 	case outbox.GivenUp:
-		if k.Refused && s.isLastWord(&loss{op: "replay", err: err}) {
+		if k.Refused && s.isLastWord(&loss{op: "replay", err: err, origin: originOf(err, fromCallback)}) {
 			return false, true
 		}
 	case outbox.Aborted:
@@ -84,7 +84,7 @@ func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k outbox.Kept, 
 // refuseReplay ends a, whose message was refused though it had been sent before: a callback has made something bad of it, or
 // an interceptor does not let it pass now.
 func (s *ClientStream[Req, Res]) refuseReplay(a *attempt[Req, Res], said outbox.Said, err error) {
-	l := &loss{op: "replay", err: err}
+	l := &loss{op: "replay", err: err, origin: originOf(err, fromCallback)}
 	if said == outbox.Rejected || s.isLastWord(l) {
 		l.final = ReasonResume
 		a.abortedBy(l)

@@ -90,6 +90,10 @@ type health struct {
 	acked     uint64              // how far the server had the messages sent
 	fruitless int                 // attempts in a row that were lost there
 	cause     error               // what the last attempt ended with
+	answered  bool                // a gRPC server has answered
+	accepted  bool                // it has accepted an attempt
+	renewed   bool                // it has refused the credentials since, and others were tried
+	closes    int                 // planned closes in a row that brought nothing new
 }
 
 func newClientStream[Req, Res any](
@@ -102,7 +106,10 @@ func newClientStream[Req, Res any](
 		}
 		opt.applyClient(&o)
 	}
-	has := callbackSet{acked: callbacks.Acked != nil, checkpoint: callbacks.Checkpoint != nil, replay: callbacks.Replay != nil}
+	has := callbackSet{
+		acked: callbacks.Acked != nil, checkpoint: callbacks.Checkpoint != nil, replay: callbacks.Replay != nil,
+		resume: callbacks.Resume != nil,
+	}
 	if err := o.validate(has); err != nil {
 		return nil, &Error{Op: "open", Reason: ReasonOptions, Cause: err}
 	}

@@ -36,17 +36,18 @@ func NewRetryPolicyBuilder() retrypolicy.Builder[any] {
 
 // settle makes what the server asked for the least, and tells the stream.
 func settle(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.Duration {
+	var hint time.Duration
 	if e, ok := errors.AsType[*attemptError](exec.LastError()); ok {
-		delay = max(delay, e.hint.Delay)
+		hint = e.hint.Delay
 	}
 	if e, ok := errors.AsType[*openError](exec.LastError()); ok {
-		delay = max(delay, e.loss.hint().Delay)
+		hint = max(hint, e.loss.hint().Delay)
 	}
 	if s, ok := exec.Context().Value(scheduleKey{}).(*schedule); ok {
-		delay = max(delay, s.floor())
+		delay = max(delay, hint, s.floor())
 		s.tell(delay)
 	}
-	return delay
+	return max(delay, hint)
 }
 
 // worthWaiting reports whether a failed try of an outage is to be followed by another.
@@ -60,7 +61,7 @@ func worthWaiting(err error) bool {
 	if errors.Is(err, budget.ErrExceeded) {
 		return false
 	}
-	return rpcstatus.IsDenial(err) || isTimeout(err) || resumable(err, rpcstatus.HintOf(err, nil))
+	return rpcstatus.IsDenial(err) || isTimeout(err) || carriesStatus(err) && Resumable(err)
 }
 
 // schedule is what a stream has to do with the delay before a retry.

@@ -110,7 +110,7 @@ func (s *ClientStream[Req, Res]) sendOn(t outbox.Ticket[*attempt[Req, Res]], m *
 	})
 	said = a.said(err)
 	if said == outbox.Rejected {
-		a.abortedBy(&loss{op: "send", err: err, ours: true}) // before the message is settled: lose looks after that
+		a.abortedBy(&loss{op: "send", err: err, origin: fromStream}) // before the message is settled: lose looks after that
 	}
 	return said, err
 }
@@ -125,7 +125,7 @@ func (s *ClientStream[Req, Res]) actOn(a *attempt[Req, Res], becomes outbox.Atte
 	case outbox.Aborted:
 		a.suspected() // it may have ended before that, and then the server's word counts
 	case outbox.GivenUp:
-		a.fail(&loss{op: "send", err: err, ours: true})
+		a.fail(&loss{op: "send", err: err, origin: fromStream})
 	}
 }
 

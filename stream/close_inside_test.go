@@ -148,7 +148,7 @@ func TestCloseFromInside(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := scripted(t, lasts(time.Second, errGone, numbered(1)...), stays(numbered(2)...))
 				cb := w.feed.callbacks()
-				cb.Resume = nil
+				cb.Resume = saysNothing
 				var c closer
 				opts := place(&c, &cb)
 				s := w.mustDial(cb, append(opts, stream.WithReplay(stream.ReplayLimits{}))...)

@@ -124,7 +124,7 @@ func TestSendsInDoubt(t *testing.T) {
 				}
 				return nil
 			})
-			s := w.mustDial(cb, stream.WithReplay(stream.ReplayLimits{}))
+			s := w.mustDial(cb, stream.WithReplay(stream.ReplayLimits{}), stream.WithOKAcknowledges())
 			require.NoError(t, s.Send(frame{kind: data, seq: 7}.request()))
 			_, err := s.Recv()
 			require.ErrorIs(t, err, io.EOF)

@@ -79,7 +79,10 @@ func TestHeldMessagesWithoutASizeAreBounded(t *testing.T) {
 			<-s.Context().Done()
 			return nil
 		})
-		cb := callbacks{Checkpoint: func(m *response) (checkpoint.Position, bool) { return checkpoint.Position{}, false }}
+		cb := callbacks{
+			Resume:     saysNothing,
+			Checkpoint: func(*response) (checkpoint.Position, bool) { return checkpoint.Position{}, false },
+		}
 		s := w.mustDial(cb, stream.HoldUntilCheckpoint(1000, stream.OverflowFail))
 		go func() { _, _ = s.Recv() }()
 		time.Sleep(time.Minute)

@@ -37,15 +37,17 @@ func opensWith(check func(call int) error) grpc.StreamClientInterceptor {
 }
 
 // Only the server's own io.EOF is the end of the stream. An open that fails with an error that wraps it is an open that
-// failed.
+// failed, and no word of the server's (invariant 33).
 func TestAnOpenThatFailsWithEOFIsNotTheEnd(t *testing.T) {
 	t.Parallel()
+	denied := status.Error(codes.PermissionDenied, "no")
 	tests := map[string]struct {
 		err    error
 		reason stream.Reason
 		got    []uint64
 	}{
-		"without a status":    {err: fmt.Errorf("fetching a token: %w", errToken), reason: stream.ReasonServer, got: upTo(1)},
+		"without a status":    {err: fmt.Errorf("fetching a token: %w", errToken), got: upTo(3)},
+		"with a last word":    {err: fmt.Errorf("fetching a token: %w: %w", errToken, denied), reason: stream.ReasonServer, got: upTo(1)},
 		"that may be resumed": {err: unavailable{errToken}, got: upTo(3)},
 	}
 	for name, test := range tests {

@@ -68,6 +68,9 @@ const (
 	ReasonWindowFull
 	// ReasonMessage means that this one message was refused: its type, size, encoding or sequence number is wrong.
 	ReasonMessage
+	// ReasonUnacked means that the server ended the stream with OK and has not acknowledged everything that was sent: see
+	// [ClientStream.Unacked], and WithOKAcknowledges if OK says that it has it.
+	ReasonUnacked
 	// ReasonOptions means that the options or arguments do not fit together, or do not fit what was called.
 	ReasonOptions
 )
@@ -82,7 +85,7 @@ func (r Reason) String() string {
 		ReasonPoison: "poisoned position", ReasonProtocol: "protocol broken", ReasonHeldOverflow: "too much held",
 		ReasonResume: "callback failed", ReasonFenced: "fenced by another owner", ReasonStore: "store failed",
 		ReasonWindowFull: "replay buffer full", ReasonMessage: "message refused",
-		ReasonOptions: "wrong options",
+		ReasonUnacked: "not everything is acknowledged", ReasonOptions: "wrong options",
 	}
 	if int(r) >= len(texts) {
 		return fmt.Sprintf("reason(%d)", uint8(r))
@@ -137,7 +140,7 @@ func (r Reason) code() (code codes.Code, ofItsOwn bool) {
 		return codes.Canceled, true
 	case ReasonPositionLost:
 		return codes.OutOfRange, true
-	case ReasonGap:
+	case ReasonGap, ReasonUnacked:
 		return codes.DataLoss, true
 	case ReasonProtocol:
 		return codes.Internal, true
@@ -167,7 +170,14 @@ type attemptError struct {
 	final  bool   // the stream is not to be resumed
 	reason Reason // why not; set where final is
 	well   bool   // the server said OK, or Resume that nothing remains
+
+	planned bool          // the stream is resumed, and nothing has failed
+	ceiling time.Duration // the most that the backoff may come to before the next attempt; zero: no limit
 }
+
+// MaxBackoff implements backoff.Capped: an attempt that brought something new lasted some time, and a server that restarts often
+// is not to be waited for longer than that, or than a second.
+func (e *attemptError) MaxBackoff() time.Duration { return e.ceiling }
 
 func (e *attemptError) Error() string { return e.op + ": " + e.cause.Error() }
 
@@ -227,13 +237,20 @@ func (e *limitError) GRPCStatus() *status.Status {
 
 // doneError is the end of a stream by the application's context. What the context says gives the status code; the
 // cause it was cancelled with may be anything, another stream's end too.
-type doneError struct{ err, cause error }
+type doneError struct {
+	err, cause error
+	last       error // what the outage was about that the stream was in; nil if it was in none
+}
 
 func (e *doneError) Error() string {
-	if e.cause == nil {
-		return e.err.Error()
+	text := e.err.Error()
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
 	}
-	return e.err.Error() + ": " + e.cause.Error()
+	if e.last != nil {
+		text += " (last: " + e.last.Error() + ")"
+	}
+	return text
 }
 
 // Unwrap returns both.
@@ -244,7 +261,7 @@ func (e *doneError) Unwrap() []error {
 	return []error{e.err, e.cause}
 }
 
-func contextError(ctx context.Context) error {
+func contextError(ctx context.Context) *doneError {
 	done := &doneError{err: ctx.Err()}
 	if cause := context.Cause(ctx); !errors.Is(cause, done.err) {
 		done.cause = cause

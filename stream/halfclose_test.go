@@ -56,7 +56,7 @@ func TestHalfCloseIsRepeated(t *testing.T) {
 			}
 			return nil
 		}
-		s := newWorld(t, f).mustOpen(withReplay())
+		s := newWorld(t, f).mustOpen(withReplay(), stream.WithOKAcknowledges())
 		_, sendErr, recvErr := exchange(s, 3)
 		require.NoError(t, sendErr)
 		require.ErrorIs(t, recvErr, io.EOF)
@@ -142,7 +142,7 @@ func TestCloseSendDuringReplay(t *testing.T) {
 			}
 			return err
 		}
-		s := newWorld(t, f).mustOpen(withReplay())
+		s := newWorld(t, f).mustOpen(withReplay(), stream.WithOKAcknowledges())
 		for seq := uint64(1); seq <= n; seq++ {
 			require.NoError(t, s.Send(frame{kind: data, seq: seq, size: size}.request()))
 		}

@@ -185,7 +185,7 @@ func TestStatsAgreeWithWhatHappened(t *testing.T) {
 			stays(append(numbered(5, 6), frame{kind: ack, seq: 1})...),
 		)
 		cb := w.feed.callbacks()
-		cb.Resume = nil
+		cb.Resume = saysNothing
 		s := w.mustDial(cb, stream.WithReplay(stream.ReplayLimits{}))
 		require.Equal(t, stream.Stats{State: stream.Attached, Attempts: 1}, s.Stats(), "nothing happened yet")
 		for seq := uint64(1); seq <= 3; seq++ {

@@ -87,11 +87,17 @@ func numbered(seqs ...uint64) []frame {
 	return frames
 }
 
-// positions are callbacks that know positions and protocol messages, and no handshake.
+// positions are callbacks that know positions and protocol messages. The server knows by itself where to go on.
 func positions() callbacks {
 	cb := (&feed{}).callbacks()
-	return callbacks{Checkpoint: cb.Checkpoint, Control: cb.Control}
+	return callbacks{
+		Checkpoint: cb.Checkpoint, Control: cb.Control,
+		Resume: saysNothing,
+	}
 }
+
+// saysNothing is a Resume for servers that know by themselves where to go on.
+func saysNothing(context.Context, *resumption) error { return nil }
 
 // greets returns a Resume that tells the server the position, in a hello, and waits for no answer.
 func greets(_ context.Context, r *resumption) error {

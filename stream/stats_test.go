@@ -28,7 +28,7 @@ func TestLastMessageIsKeptFromTheFirstCallOfStats(t *testing.T) {
 			}
 		}})
 		callbacks := w.feed.callbacks()
-		callbacks.Resume = nil
+		callbacks.Resume = saysNothing
 		s := w.mustDial(callbacks)
 		recv := func() {
 			next <- struct{}{}

@@ -2,6 +2,7 @@
 package backoff
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -43,7 +44,7 @@ func (s *schedule) delay(exec failsafe.ExecutionAttempt[any]) time.Duration {
 	case s.jitter != nil:
 		delay = s.jitter(delay)
 	case jitter:
-		delay = upTo(delay)
+		delay = UpTo(delay)
 	}
 	return s.settle(exec, delay)
 }
@@ -56,19 +57,29 @@ func (s *schedule) unjittered(exec failsafe.ExecutionAttempt[any]) (delay time.D
 		}
 	}
 	if s.random[1] > 0 {
-		return s.random[0] + upTo(s.random[1]-s.random[0]), false
+		return s.random[0] + UpTo(s.random[1]-s.random[0]), false
+	}
+	most := s.most
+	if failure, ok := errors.AsType[Capped](exec.LastError()); ok && failure.MaxBackoff() > 0 {
+		most = min(most, max(s.first, failure.MaxBackoff()))
 	}
 	next := float64(s.first)
 	for range exec.Retries() {
-		if next *= s.factor; next >= float64(s.most) {
-			return s.most, true
+		if next *= s.factor; next >= float64(most) {
+			return most, true
 		}
 	}
-	return min(time.Duration(next), s.most), true
+	return min(time.Duration(next), most), true
 }
 
-// upTo returns a random duration above zero and up to d; d where it is not above zero.
-func upTo(d time.Duration) time.Duration {
+// Capped is an error after which the backoff grows no further than to a limit. Zero: no limit.
+type Capped interface {
+	error
+	MaxBackoff() time.Duration
+}
+
+// UpTo returns a random duration above zero and up to d; d where it is not above zero.
+func UpTo(d time.Duration) time.Duration {
 	if d <= 0 {
 		return d
 	}

@@ -62,9 +62,30 @@ func TestBoundsOfJitter(t *testing.T) {
 type retried struct {
 	failsafe.ExecutionAttempt[any]
 	retries int
+	failure error
+}
+
+// capped is a failure that says how far the backoff may grow.
+type capped time.Duration
+
+func (c capped) Error() string { return "" }
+
+func (c capped) MaxBackoff() time.Duration { return time.Duration(c) }
+
+// A failure may cap the backoff, before the jitter, but not below what it starts from.
+func TestAFailureCapsTheBackoff(t *testing.T) {
+	t.Parallel()
+	for most, want := range map[time.Duration]time.Duration{0: 8 * time.Second, 3 * time.Second: 3 * time.Second, time.Millisecond: time.Second} {
+		b := newBuilder().WithBackoff(time.Second, time.Minute).(*builder)
+		delay, jitter := b.schedule.unjittered(retried{retries: 3, failure: capped(most)})
+		require.Equal(t, want, delay, "with a limit of %v", most)
+		require.True(t, jitter)
+	}
 }
 
 func (r retried) Retries() int { return r.retries }
+
+func (r retried) LastError() error { return r.failure }
 
 // The order of the builder's methods does not take the jitter away.
 func TestJitterIsBackAfterARandomDelay(t *testing.T) {

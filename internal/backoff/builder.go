@@ -54,7 +54,7 @@ func (b *builder) WithDelayFunc(delayFunc failsafe.DelayFunc[any]) retrypolicy.B
 
 // WithJitter replaces the full jitter: up to so much more or less.
 func (b *builder) WithJitter(jitter time.Duration) retrypolicy.Builder[any] {
-	b.schedule.jitter = func(d time.Duration) time.Duration { return max(0, d-jitter+upTo(2*jitter)) }
+	b.schedule.jitter = func(d time.Duration) time.Duration { return max(0, d-jitter+UpTo(2*jitter)) }
 	return b
 }
 
@@ -62,7 +62,7 @@ func (b *builder) WithJitter(jitter time.Duration) retrypolicy.Builder[any] {
 func (b *builder) WithJitterFactor(factor float64) retrypolicy.Builder[any] {
 	b.schedule.jitter = func(d time.Duration) time.Duration {
 		jitter := time.Duration(float64(d) * factor)
-		return max(0, d-jitter+upTo(2*jitter))
+		return max(0, d-jitter+UpTo(2*jitter))
 	}
 	return b
 }

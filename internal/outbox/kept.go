@@ -44,7 +44,7 @@ func (o *Outbox[A]) Keep(v any, turn uint64, data mem.BufferSlice) mem.BufferSli
 		k.Data.Free()
 		size := data.Len()
 		o.size += size - k.size
-		k.Data, k.size = data, size
+		k.Data, k.Encoded, k.size = data, true, size
 	}
 	return data
 }

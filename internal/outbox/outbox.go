@@ -23,8 +23,9 @@ type Config struct {
 // (invariant 29).
 type Kept struct {
 	Seq     uint64
-	Data    mem.BufferSlice // nil until it is encoded
-	Refused bool            // Send has returned an error for it: if it is refused again, it is let go
+	Data    mem.BufferSlice
+	Encoded bool // Data is there
+	Refused bool // Send has returned an error for it: if it is refused again, it is let go
 
 	size int // encoded
 }

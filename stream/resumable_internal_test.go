@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -40,7 +41,13 @@ func TestTheTableOfWhatMayBeResumed(t *testing.T) {
 	}
 	require.False(t, resumable(status.Error(codes.PermissionDenied, rstStream+"INADEQUATE_SECURITY"), rpcstatus.Hint{}))
 	require.False(t, resumable(status.Error(99, "x"), rpcstatus.Hint{Given: true}), "a code that is not known")
-	require.False(t, resumable(errors.New("no status"), rpcstatus.Hint{}))
+	require.False(t, Resumable(errors.New("no status")))
+	require.False(t, Resumable(nil))
+	require.True(t, Resumable(context.DeadlineExceeded))
+}
+
+func resumable(err error, hint rpcstatus.Hint) bool {
+	return resumes(originOf(err, fromCallback), err, hint, facts{answered: true})
 }
 
 func TestHintsOfALoss(t *testing.T) {

@@ -1,0 +1,168 @@
+package stream
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/streamsafe/streamsafe/internal/rpcstatus"
+)
+
+// Resumable reports whether a stream is resumed after err, by default. First counts who made the error, and then its code.
+// The table is the same when a stream is opened, in Resume and in mid-stream:
+//
+//	made by                       code or kind                     resumed
+//	the server                    UNAVAILABLE                      yes
+//	                              RESOURCE_EXHAUSTED, ABORTED      if the server says when (RetryInfo or pushback)
+//	                              UNAUTHENTICATED                  once in a row, if the server accepted the stream before
+//	                              OUT_OF_RANGE                     no: the position is lost, see Callbacks.Lost
+//	                              OK                               no: the end, see WithEndless
+//	                              any other                        no: the server's last word
+//	the transport                 connection lost, RST_STREAM      yes, but for INADEQUATE_SECURITY
+//	                              an HTTP answer without gRPC      yes; but 401, 403 and 404 only if a gRPC server has
+//	                                                               answered the stream before
+//	the client                    the deadline of a context that   yes
+//	                              open made, an interceptor's
+//	                              bare context error
+//	                              credentials that fail, other     if a gRPC server has answered the stream before
+//	                              errors without a status
+//	a time limit or a policy      any                              yes
+//	a callback                    an error without a status        no
+//
+// A pushback that asks not to retry (grpc-retry-pushback-ms below zero, gRFC A6) makes every error the last word. Codes are
+// added with [WithAlsoResumable], and the table is replaced with [WithResumable]: call Resumable in the replacement for
+// whatever it does not decide itself.
+//
+// Resumable knows only err. It takes the stream for one that a server has answered, UNAUTHENTICATED for the second in a row,
+// and an error without a status for a callback's, unless it is a context's. grpc-go marks what its transport made only by
+// the text, so Resumable reads that.
+func Resumable(err error) bool {
+	if err == nil {
+		return false
+	}
+	plain := fromCallback
+	if isContextEnd(rpcstatus.Of(err).Code()) {
+		plain = fromClient
+	}
+	return resumes(originOf(err, plain), err, rpcstatus.HintOf(err, nil), facts{answered: true})
+}
+
+// origin is who made an error (invariant 33).
+type origin uint8
+
+const (
+	fromServer    origin = iota // a gRPC server sent the status
+	fromTransport               // grpc-go's transport made it: the connection, RST_STREAM, an answer that no gRPC server gave
+	fromClient                  // this side of the connection: a context's end, credentials, an interceptor
+	fromCallback                // the application, in a callback
+	fromStream                  // this package: a time limit, a policy, a gap
+)
+
+// facts is what the table has to know of the stream.
+type facts struct {
+	answered bool         // a gRPC server has answered it before
+	renewed  bool         // UNAUTHENTICATED may be tried with other credentials: it was accepted before, and this is the first
+	also     []codes.Code // resumed, too
+}
+
+// originOf returns who made err. plain is who makes an error without a status where it comes from.
+func originOf(err error, plain origin) origin {
+	st, told := status.FromError(err)
+	switch {
+	case !told:
+		return plain
+	case isCredentials(st):
+		return fromClient
+	case madeByTransport(st):
+		return fromTransport
+	default:
+		return fromServer
+	}
+}
+
+// resumes is the table.
+func resumes(made origin, err error, hint rpcstatus.Hint, f facts) bool {
+	st := rpcstatus.Of(err)
+	switch {
+	case hint.Never:
+		return false
+	case made == fromStream:
+		return true
+	case made == fromCallback:
+		return false
+	case made == fromClient:
+		return f.answered || isContextEnd(st.Code())
+	case made == fromTransport:
+		return !isInsecure(st) && (f.answered || !isWrongAddress(st))
+	}
+	switch st.Code() {
+	case codes.Unavailable:
+		return true
+	case codes.ResourceExhausted, codes.Aborted:
+		return hint.Given || slices.Contains(f.also, st.Code())
+	case codes.Unauthenticated:
+		return f.renewed || slices.Contains(f.also, st.Code())
+	default:
+		return slices.Contains(f.also, st.Code())
+	}
+}
+
+func isContextEnd(code codes.Code) bool {
+	return code == codes.DeadlineExceeded || code == codes.Canceled
+}
+
+// How grpc-go begins the texts of what its transport made.
+const (
+	rstStream  = "stream terminated by RST_STREAM with error code: "
+	httpAnswer = "unexpected HTTP status code received from server: "
+	ofTheirOwn = "transport: per-RPC creds failed due to error: " // a token source
+)
+
+// madeByTransport reports whether grpc-go's transport made the status, for want of a server's trailers. The transport
+// leaves no other mark than its own words, which it has kept for years.
+func madeByTransport(st *status.Status) bool {
+	text := st.Message()
+	if strings.HasPrefix(text, rstStream) || strings.HasPrefix(text, httpAnswer) {
+		return true
+	}
+	switch st.Code() {
+	case codes.Internal, codes.Canceled, codes.Unknown: // whatever else it makes has one of these codes
+	default:
+		return false
+	}
+	if st.Code() == codes.Internal && text == "unexpected EOF" { // a handler's is UNKNOWN
+		return true
+	}
+	prefixes := []string{
+		"server closed the stream without sending trailers",
+		"a HEADERS frame cannot appear in the middle of a stream",
+		"malformed header: ",
+		"transport: ",
+	}
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(text, prefix) })
+}
+
+// isInsecure reports whether the other end did not accept the encryption. That will not get better.
+func isInsecure(st *status.Status) bool {
+	return st.Code() == codes.PermissionDenied && strings.HasPrefix(st.Message(), rstStream)
+}
+
+// isWrongAddress reports whether what answered is no gRPC server and says 401, 403 or 404.
+func isWrongAddress(st *status.Status) bool {
+	answer, ok := strings.CutPrefix(st.Message(), httpAnswer)
+	return ok && slices.ContainsFunc([]string{"401", "403", "404"}, func(code string) bool { return strings.HasPrefix(answer, code+" ") })
+}
+
+// isCredentials reports whether credentials could not be had.
+func isCredentials(st *status.Status) bool {
+	return strings.HasPrefix(st.Message(), ofTheirOwn) ||
+		strings.HasPrefix(st.Message(), "transport: received per-RPC creds error with illegal status: ")
+}
+
+// saysPositionLost is the default of WithPositionLost, for what the server says.
+func saysPositionLost(made origin, err error) bool {
+	return errors.Is(err, ErrPositionLost) || made == fromServer && rpcstatus.Of(err).Code() == codes.OutOfRange
+}
