@@ -1,13 +1,18 @@
 package stream_test
 
 import (
+	"context"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/stream"
@@ -158,4 +163,177 @@ func TestNothingIsReceivedBehindAGap(t *testing.T) {
 			within(t, sent, "Send") // on the next attempt, or that has ended
 		})
 	}
+}
+
+// brokenStream is an attempt on which every Recv fails, and is counted.
+type brokenStream struct {
+	grpc.ClientStream
+	t     *testing.T
+	recvs *atomic.Int64
+}
+
+func (s brokenStream) Send(*request) error { return nil }
+
+func (s brokenStream) Recv() (*response, error) {
+	giveUpAfter(s.t, s.recvs, "Recv")
+	return nil, status.Error(codes.Unavailable, "broken")
+}
+
+func (s brokenStream) Trailer() metadata.MD { return nil }
+
+func (s brokenStream) Context() context.Context { return context.Background() }
+
+// A Recv that has failed is not repeated on the dead attempt while the stream finds out: it would keep the lock that the
+// reconnect waits for.
+func TestRecvAsksDeadAttemptOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const attempts = 200
+		var opens, recvs atomic.Int64
+		open := func(context.Context, ...grpc.CallOption) (brokenStream, error) {
+			if opens.Add(1) > attempts {
+				return brokenStream{}, status.Error(codes.PermissionDenied, "enough")
+			}
+			return brokenStream{t: t, recvs: &recvs}, nil
+		}
+		s, err := stream.Resilient(t.Context(), open, stream.Callbacks[request, response]{})
+		require.NoError(t, err)
+		_, err = s.Recv()
+		require.Equal(t, codes.PermissionDenied, status.Code(err))
+		require.Equal(t, int64(attempts), recvs.Load(), "one Recv for each attempt")
+	})
+}
+
+// The attempt is lost while Recv hands over a message that has just arrived: the message is delivered, and the stream
+// goes on from there.
+//
+//  1. RecvMsg has returned message 1, and the Checkpoint callback is being asked about it.
+//  2. A Send fails for good, and ends the attempt. The lifecycle goroutine waits for what is on its way.
+//  3. The callback returns, and Recv hands over message 1: the lifecycle goroutine has to wake up.
+func TestLossWhileMessageIsHandedOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &feed{total: 3}
+		w := newWorld(t, f)
+		callbacks := f.callbacks()
+		asked, answer := make(chan struct{}), make(chan struct{})
+		first, position := true, callbacks.Checkpoint
+		callbacks.Checkpoint = func(m *response) (checkpoint.Position, bool) {
+			if first {
+				first = false
+				close(asked)
+				<-answer
+			}
+			return position(m)
+		}
+		s := w.mustDial(callbacks, withReplay(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(100)))
+		got := make(chan []uint64, 1)
+		go func() { got <- sequences(s) }() // ends with the stream; a line below waits for it
+		<-asked
+		requireReason(t, s.Send(frame{kind: data, seq: 1, size: 200}.request()), stream.ReasonMessage, "too large")
+		rest(time.Minute)
+		require.Equal(t, uint64(1), s.Stats().Attempts, "the next attempt waits for the message (invariant 12)")
+		close(answer)
+		require.NoError(t, s.CloseSend())
+		require.Equal(t, upTo(3), <-got)
+		require.Equal(t, uint64(2), s.Stats().Attempts)
+		require.Zero(t, s.Stats().Duplicates, "the position was read after message 1 was handed over (invariant 12)")
+	})
+}
+
+// Invariant 10: once an attempt has brought what must not be taken in, nothing more is taken from it, though it has
+// arrived already.
+func TestNothingIsTakenFromRefusedAttempt(t *testing.T) {
+	t.Parallel()
+	for name, after1 := range map[string]frame{
+		"a gap":                        {kind: data, seq: 3},
+		"an acknowledgement of no one": {kind: ack, seq: 99},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for range 50 { // grpc draws whether a cancelled stream gives what has arrived
+				synctest.Test(t, func(t *testing.T) {
+					f := &feed{total: 3}
+					attempts := 0
+					f.handler = func(s bidi) error {
+						if attempts++; attempts > 1 {
+							return f.serve(s)
+						}
+						if err := greet(s, 0); err != nil {
+							return err
+						}
+						stale := frame{kind: fragment, seq: 66}
+						for _, m := range []frame{{kind: data, seq: 1}, after1, stale, stale, stale} {
+							if err := s.Send(m.response()); err != nil {
+								return err
+							}
+						}
+						<-s.Context().Done()
+						return s.Context().Err()
+					}
+					s := newWorld(t, f).mustOpen(withReplay(), stream.WithGapDetection())
+					require.NoError(t, s.CloseSend())
+					synctest.Wait()
+					got := sequences(s)
+					if after1.kind == ack {
+						_, err := s.Recv()
+						requireReason(t, err, stream.ReasonProtocol, "the end")
+						require.Equal(t, upTo(1), got)
+						return
+					}
+					_, err := s.Recv()
+					require.ErrorIs(t, err, io.EOF)
+					require.Equal(t, upTo(3), got)
+				})
+			}
+		})
+	}
+}
+
+// Send finds the attempt dead while Recv has a message in hand, and then nobody receives: the cause is found all the same.
+func TestCauseIsFoundThoughRecvWasBusy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		end := make(chan struct{})
+		w := scripted(t, func(s bidi) error {
+			if err := s.Send(frame{kind: data, seq: 1}.response()); err != nil {
+				return err
+			}
+			<-end
+			return errGone
+		}, func(s bidi) error {
+			for {
+				if _, err := s.Recv(); err != nil {
+					return err
+				}
+			}
+		})
+		cb := positions()
+		gate := make(chan struct{})
+		inner := cb.Checkpoint
+		cb.Checkpoint = func(m *response) (checkpoint.Position, bool) {
+			if frameOf(m).seq == 1 {
+				<-gate
+			}
+			return inner(m)
+		}
+		s := w.mustDial(cb, stream.WithAtMostOnceSends())
+		sent := make(chan error, 1)
+		go func() {
+			_, err := s.Recv() // message 1
+			if err == nil {
+				err = <-sent // and now waits for the sender, without receiving
+			}
+			sent <- err
+		}()
+		synctest.Wait() // Recv is busy with message 1
+		close(end)      // the server goes away
+		synctest.Wait()
+		go func() { sent <- s.Send(frame{kind: data, seq: 1}.request()) }()
+		synctest.Wait() // Send met io.EOF; the lifecycle goroutine saw that Recv is busy
+		close(gate)     // Recv returns message 1
+		time.Sleep(time.Hour)
+		st := s.Stats()
+		require.Equal(t, uint64(2), st.Attempts, "state %v: nobody finds out that the attempt is dead", st.State)
+	})
 }

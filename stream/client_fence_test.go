@@ -48,12 +48,6 @@ type fence struct {
 	sent   <-chan error // the result of the Send that stands in the gate
 }
 
-// received is what a receiving goroutine has got, and how it ended.
-type received struct {
-	got []uint64
-	err error
-}
-
 // isFirst reports whether f is message 1.
 func isFirst(f frame) bool { return f.kind == data && f.seq == 1 }
 

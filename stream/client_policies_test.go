@@ -1,65 +1,284 @@
 package stream_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/budget"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/fallback"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/stream"
 )
 
-// retryDelay returns what an error says of when to try again.
-func retryDelay(t *testing.T, err error) time.Duration {
-	t.Helper()
-	details := status.Convert(err).Details()
-	require.Len(t, details, 1, "details of %v", err)
-	info, ok := details[0].(*errdetails.RetryInfo)
-	require.True(t, ok, "%v is a RetryInfo", details[0])
-	return info.GetRetryDelay().AsDuration()
+func TestARetryPolicyThatGivesUp(t *testing.T) {
+	t.Parallel()
+	builders := map[string]retrypolicy.Builder[any]{
+		"of failsafe-go":    retrypolicy.NewBuilder[any]().WithDelay(time.Second),
+		"of this package":   stream.NewRetryPolicyBuilder(),
+		"with last failure": stream.NewRetryPolicyBuilder().ReturnLastFailure(),
+	}
+	for name, builder := range builders {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := scripted(t, sends(errGone, numbered(1)...), sends(errGone))
+				s := w.mustDial(positions(), stream.WithStreamPolicies(builder.WithMaxRetries(3).Build()))
+				got, err := receiveAll(s)
+				wantEnd(t, err, stream.ReasonPolicy, codes.Unavailable, "the last failure's code")
+				require.Equal(t, upTo(1), got)
+				require.Equal(t, uint64(4), s.Stats().Attempts, "the break is the first failed try, and three retries follow")
+				var e *stream.Error
+				require.ErrorAs(t, err, &e)
+				require.Equal(t, uint64(4), e.Attempts)
+				if name != "with last failure" {
+					require.ErrorIs(t, err, retrypolicy.ErrExceeded)
+				}
+				wantEnd(t, s.Send(frame{}.request()), stream.ReasonPolicy, codes.Unavailable, "Send tells the same")
+			})
+		})
+	}
 }
 
-// Of several breakers, all have to let an attempt through: the one that is open for longest says when to try again,
-// wherever it stands. One that is closed says nothing.
-func TestTheDelayOfSeveralBreakers(t *testing.T) {
+// The user's retry policy decides whether a break is worth resuming at all.
+func TestARetryPolicyThatAborts(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		gone := func(_ any, err error) bool { return status.Code(err) == codes.Unavailable }
+		w := scripted(t, sends(errGone, numbered(1)...))
+		began := time.Now()
+		s := w.mustDial(positions(), stream.WithStreamPolicies(retrypolicy.NewBuilder[any]().WithDelay(time.Minute).AbortIf(gone).Build()))
+		_, err := receiveAll(s)
+		wantEnd(t, err, stream.ReasonPolicy, codes.Unavailable, "aborted")
+		require.Equal(t, uint64(1), s.Stats().Attempts)
+		require.Zero(t, time.Since(began))
+	})
+}
+
+// The server's last word ends the stream at once, whatever a retry policy says.
+func TestTheLastWordBeatsARetryPolicy(t *testing.T) {
+	t.Parallel()
+	everything := func() failsafe.Policy[any] {
+		return retrypolicy.NewBuilder[any]().HandleIf(isError).WithMaxRetries(-1).WithDelay(time.Minute).Build()
+	}
 	tests := map[string]struct {
-		delays []time.Duration // of breakers, the outermost first; zero: closed
-		want   time.Duration
+		end  error
+		opts stream.ClientOption
+		code codes.Code
 	}{
-		"the outer one for longer":  {[]time.Duration{time.Hour, time.Minute}, time.Hour},
-		"the inner one for longer":  {[]time.Duration{time.Minute, time.Hour}, time.Hour},
-		"the outer one alone":       {[]time.Duration{time.Minute, 0}, time.Minute},
-		"the inner one alone":       {[]time.Duration{0, time.Minute}, time.Minute},
-		"the one in the middle":     {[]time.Duration{time.Minute, time.Hour, 2 * time.Minute}, time.Hour},
-		"one in the middle, closed": {[]time.Duration{time.Minute, 0, time.Hour}, time.Hour},
+		"an error":             {status.Error(codes.NotFound, "no"), stream.WithStreamPolicies(everything()), codes.NotFound},
+		"an error, two deep":   {status.Error(codes.NotFound, "no"), stream.WithStreamPolicies(everything(), everything()), codes.NotFound},
+		"an error, executor":   {status.Error(codes.NotFound, "no"), stream.WithStreamExecutor(failsafe.With(everything())), codes.NotFound},
+		"the end":              {nil, stream.WithStreamPolicies(everything()), codes.OK},
+		"the end, executor":    {nil, stream.WithStreamExecutor(failsafe.With(everything())), codes.OK},
+		"a policy that resets": {status.Error(codes.PermissionDenied, "no"), stream.WithStreamPolicies(stream.NewRetryPolicyBuilder().HandleIf(isError).Build()), codes.PermissionDenied},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var breakers []failsafe.Policy[any]
-				for _, delay := range test.delays {
-					breaker := circuitbreaker.NewBuilder[any]().WithDelay(max(delay, time.Second)).Build()
-					if delay > 0 {
-						breaker.Open()
-					}
-					breakers = append(breakers, breaker)
+				w := scripted(t, sends(test.end, numbered(1)...))
+				began := time.Now()
+				s := w.mustDial(positions(), test.opts)
+				got, err := receiveAll(s)
+				if test.code == codes.OK {
+					require.True(t, err == io.EOF, "bare: %v", err) //nolint:errorlint // that is what is asked
+				} else {
+					wantEnd(t, err, stream.ReasonServer, test.code, "the last word")
 				}
-				never := stream.NewRetryPolicyBuilder().WithMaxRetries(0).Build()
-				w := scripted(t, stays())
-				_, err := w.dial(t.Context(), positions(), stream.WithStreamPolicies(breakers...))
-				wantEnd(t, err, stream.ReasonPolicy, codes.Unavailable, "denied at stream scope")
-				require.Equal(t, test.want, retryDelay(t, err), "at stream scope")
-				_, err = w.dial(t.Context(), positions(), stream.WithOpenPolicies(breakers...), stream.WithStreamPolicies(never))
-				wantEnd(t, err, stream.ReasonPolicy, codes.Unavailable, "denied at open scope")
-				require.Equal(t, test.want, retryDelay(t, err), "at open scope")
+				require.Equal(t, upTo(1), got)
+				require.Zero(t, time.Since(began), "no delay")
+				require.Equal(t, uint64(1), s.Stats().Attempts)
+			})
+		})
+	}
+}
+
+// The break is the first failed try: the first reconnect is delayed like all others (invariant 20).
+func TestTheFirstReconnectIsDelayed(t *testing.T) {
+	t.Parallel()
+	options := map[string]func(failsafe.Policy[any]) stream.ClientOption{
+		"policies": func(p failsafe.Policy[any]) stream.ClientOption { return stream.WithStreamPolicies(p) },
+		"executor": func(p failsafe.Policy[any]) stream.ClientOption { return stream.WithStreamExecutor(failsafe.With(p)) },
+	}
+	for name, option := range options {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := scripted(t, lasts(time.Hour, errGone, numbered(1)...), sends(nil, numbered(2)...))
+				minute := retrypolicy.NewBuilder[any]().WithDelay(time.Minute).Build()
+				began := time.Now()
+				got, err := receiveAll(w.mustDial(positions(), option(minute)))
+				require.ErrorIs(t, err, io.EOF)
+				require.Equal(t, upTo(2), got)
+				require.Equal(t, time.Hour+time.Minute, time.Since(began))
+			})
+		})
+	}
+}
+
+// A breaker opens after attempts that died, keeps the stream away from the server, and lets a try through in the end.
+// This package's retry builder waits for that.
+func TestABreaker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var changes []string
+		breaker := circuitbreaker.NewBuilder[any]().WithFailureThreshold(3).WithDelay(5 * time.Minute).
+			OnStateChanged(func(e circuitbreaker.StateChangedEvent) { changes = append(changes, e.NewState.String()) }).Build()
+		w := scripted(t, sends(errGone), sends(errGone), sends(errGone), lasts(time.Minute, nil, numbered(1)...))
+		s := w.mustDial(positions(), stream.WithStreamPolicies(stream.NewRetryPolicyBuilder().Build(), breaker))
+		began := time.Now()
+		got, err := receiveAll(s)
+		require.ErrorIs(t, err, io.EOF)
+		require.Equal(t, upTo(1), got)
+		require.Equal(t, uint64(4), s.Stats().Attempts, "while the breaker was open nothing was tried")
+		require.InDelta(t, 6*time.Minute, time.Since(began), float64(15*time.Second))
+		require.Equal(t, []string{"open", "half-open", "closed"}, changes, "closed when an attempt was stable")
+	})
+}
+
+func TestABreakerThatNobodyWaitsFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		breaker := circuitbreaker.NewBuilder[any]().WithFailureThreshold(1).WithDelay(5 * time.Minute).Build()
+		w := scripted(t, sends(errGone, numbered(1)...), stays())
+		impatient := retrypolicy.NewBuilder[any]().AbortOnErrors(circuitbreaker.ErrOpen).WithDelay(time.Second).Build()
+		_, err := receiveAll(w.mustDial(positions(), stream.WithStreamPolicies(impatient, breaker)))
+		wantEnd(t, err, stream.ReasonPolicy, codes.Unavailable, "the breaker's code")
+		require.ErrorIs(t, err, circuitbreaker.ErrOpen)
+		_, err = w.dial(t.Context(), positions(), stream.WithStreamPolicies(breaker))
+		wantEnd(t, err, stream.ReasonPolicy, codes.Unavailable, "another stream behind the same breaker")
+		require.ErrorIs(t, err, circuitbreaker.ErrOpen)
+	})
+}
+
+// Invariant 28: a planned close is no failure, an end with OK or leaving a stream that works. An early death is one: see
+// TestAServerThatAcceptsAndDiesForAnHour.
+func TestABreakerDoesNotCountGoodEnds(t *testing.T) {
+	t.Parallel()
+	ends := map[string]func(w *world, opts ...stream.ClientOption){
+		"OK": func(w *world, opts ...stream.ClientOption) {
+			_, err := receiveAll(w.mustDial(positions(), opts...))
+			require.ErrorIs(w.t, err, io.EOF)
+		},
+		"OK in Resume": func(w *world, opts ...stream.ClientOption) {
+			cb := positions()
+			cb.Resume = func(_ context.Context, r *resumption) error {
+				for {
+					if _, err := r.Recv(); err != nil {
+						return err
+					}
+				}
+			}
+			_, err := w.dial(w.t.Context(), cb, opts...)
+			require.ErrorIs(w.t, err, io.EOF)
+		},
+		"Complete": func(w *world, opts ...stream.ClientOption) {
+			cb := positions()
+			cb.Resume = func(context.Context, *resumption) error { return stream.Complete }
+			_, err := w.dial(w.t.Context(), cb, opts...)
+			require.ErrorIs(w.t, err, io.EOF)
+		},
+		"Close": func(w *world, opts ...stream.ClientOption) {
+			require.NoError(w.t, w.mustDial(positions(), opts...).Close())
+		},
+		"cancel": func(w *world, opts ...stream.ClientOption) {
+			ctx, cancel := context.WithCancel(w.t.Context())
+			s, err := w.dial(ctx, positions(), opts...)
+			require.NoError(w.t, err)
+			cancel()
+			require.NoError(w.t, s.Close())
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				failed := func(failsafe.ExecutionEvent[any]) { t.Error("a failure was counted") }
+				breaker := circuitbreaker.NewBuilder[any]().OnFailure(failed).Build()
+				opening := circuitbreaker.NewBuilder[any]().OnFailure(failed).Build()
+				w := scripted(t, lasts(time.Second, nil, numbered(1)...))
+				end(w, stream.WithStreamPolicies(stream.NewRetryPolicyBuilder().Build(), breaker), stream.WithOpenPolicies(opening))
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+func TestABudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shared := budget.NewBuilder().WithMaxRate(0.1).WithMinConcurrency(1).Build()
+		policy := func() stream.ClientOption {
+			return stream.WithStreamPolicies(stream.NewRetryPolicyBuilder().WithBudget(shared).Build())
+		}
+		w := scripted(t, sends(errGone, numbered(1)...), stays(), sends(errGone, numbered(1)...))
+		first := w.mustDial(positions(), policy())
+		mustReceive(t, first, 1)
+		go func() { _, _ = first.Recv() }() // ends with the stream
+		time.Sleep(time.Second)             // the first stream's retry goes on until it is stable
+		require.Equal(t, uint64(2), first.Stats().Attempts)
+		_, err := receiveAll(w.mustDial(positions(), policy()))
+		wantEnd(t, err, stream.ReasonPolicy, codes.ResourceExhausted, "the budget is spent")
+		require.ErrorIs(t, err, budget.ErrExceeded)
+	})
+}
+
+func TestFallbacks(t *testing.T) {
+	t.Parallel()
+	errOwn := errors.New("sorry")
+	wrap := func(exec failsafe.Execution[any]) (any, error) {
+		return nil, fmt.Errorf("%w: %w", errOwn, exec.LastError())
+	}
+	once := func() failsafe.Policy[any] { return stream.NewRetryPolicyBuilder().WithMaxRetries(1).Build() }
+	tests := map[string]struct {
+		end      error
+		fallback failsafe.Policy[any]
+		reason   stream.Reason
+		code     codes.Code
+	}{
+		"replaces the error":  {errGone, fallback.NewWithError[any](errOwn), stream.ReasonPolicy, codes.Unknown},
+		"gives it a code":     {errGone, fallback.NewWithError[any](errors.Join(errOwn, status.Error(codes.Aborted, "x"))), stream.ReasonPolicy, codes.Aborted},
+		"wraps it":            {errGone, fallback.NewWithFunc(wrap), stream.ReasonPolicy, codes.Unavailable},
+		"wraps a last word":   {status.Error(codes.NotFound, "no"), fallback.NewWithFunc(wrap), stream.ReasonServer, codes.NotFound},
+		"supplies no stream":  {errGone, fallback.NewWithResult[any](42), stream.ReasonPolicy, codes.Unknown},
+		"supplies a nil":      {errGone, fallback.NewWithResult[any](nil), stream.ReasonPolicy, codes.Unknown},
+		"of an end with OK":   {nil, fallback.NewWithError[any](errOwn), stream.ReasonUnknown, codes.OK},
+		"in place of an open": {errGone, nil, stream.ReasonPolicy, codes.Unknown},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := scripted(t, sends(test.end))
+				if test.fallback == nil {
+					w.Refuse(true)
+					_, err := w.dial(t.Context(), positions(), stream.WithOpenPolicies(fallback.NewWithResult[any](42)))
+					wantEnd(t, err, test.reason, test.code, name)
+					require.ErrorContains(t, err, "not a stream")
+					return
+				}
+				_, err := receiveAll(w.mustDial(positions(), stream.WithStreamPolicies(test.fallback, once())))
+				switch {
+				case test.code == codes.OK:
+					require.ErrorIs(t, err, io.EOF)
+					return
+				case name == "supplies no stream" || name == "supplies a nil":
+					require.ErrorContains(t, err, "not a stream")
+				default:
+					require.ErrorIs(t, err, errOwn)
+				}
+				wantEnd(t, err, test.reason, test.code, name)
 			})
 		})
 	}

@@ -58,7 +58,8 @@ func (f frame) payload() *testpb.Payload {
 	return &testpb.Payload{Body: body}
 }
 
-func (f frame) request() *request   { return &request{Payload: f.payload()} }
+func (f frame) request() *request { return &request{Payload: f.payload()} }
+
 func (f frame) response() *response { return &response{Payload: f.payload()} }
 
 func frameOf(m interface{ GetPayload() *testpb.Payload }) frame {
@@ -244,33 +245,6 @@ func (w *world) mustOpen(opts ...stream.ClientOption) *client {
 	require.NoError(w.t, err)
 	closeAtTheEnd(w.t, s)
 	return s
-}
-
-// exchange sends n messages in one goroutine, receives in another until the end, and returns what came.
-func exchange(s *client, n uint64) (got []uint64, sendErr, recvErr error) {
-	sent := make(chan error, 1)
-	go func() { sent <- sendAll(s, n) }() // ends with the stream; the end of this function waits for it
-	for {
-		m, err := s.Recv()
-		if err != nil {
-			recvErr = err
-			break
-		}
-		got = append(got, frameOf(m).seq)
-	}
-	return got, <-sent, recvErr
-}
-
-// sendAll sends n messages, reusing one, and closes the sending side.
-func sendAll(s *client, n uint64) error {
-	m := frame{kind: data}.request()
-	for seq := uint64(1); seq <= n; seq++ {
-		m.Payload = frame{kind: data, seq: seq}.payload()
-		if err := s.Send(m); err != nil {
-			return err
-		}
-	}
-	return s.CloseSend()
 }
 
 // upTo returns 1 to n.
