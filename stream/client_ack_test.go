@@ -51,7 +51,7 @@ func TestAcknowledgements(t *testing.T) {
 		p.tell(frame{kind: ack, seq: 6})
 		require.Equal(t, 0, s.Stats().Unacked, "an acknowledgement of more than this attempt sent anew")
 		p.tell(frame{kind: end})
-		require.ErrorIs(t, <-ended, io.EOF)
+		require.ErrorIs(t, within(t, ended, "the end of Recv"), io.EOF)
 	})
 }
 
@@ -73,7 +73,7 @@ func TestAcknowledgementOfEarlierAttemptsMessages(t *testing.T) {
 		require.Equal(t, 2, p.attempts)
 		require.Equal(t, upTo(6), p.received, "nothing came again")
 		p.tell(frame{kind: ack, seq: 5}, frame{kind: end})
-		requireReason(t, <-ended, stream.ReasonUnacked, "6 is missing")
+		requireReason(t, within(t, ended, "the end of Recv"), stream.ReasonUnacked, "6 is missing")
 		require.Equal(t, uint64(5), s.Stats().Acked)
 	})
 }
@@ -89,7 +89,7 @@ func TestAcknowledgementTooHigh(t *testing.T) {
 			ended := receiving(s)
 			mustSend(t, s, 1, 2)
 			p.tell(frame{kind: ack, seq: 3})
-			wantEnd(t, <-ended, stream.ReasonProtocol, codes.Internal, "acknowledged 3 of 2")
+			wantEnd(t, within(t, ended, "the end of Recv"), stream.ReasonProtocol, codes.Internal, "acknowledged 3 of 2")
 			requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonProtocol, "Send after the end")
 		})
 	})
@@ -104,7 +104,7 @@ func TestAcknowledgementTooHigh(t *testing.T) {
 			synctest.Wait()
 			p.last = 3
 			w.Cut(testnet.RST)
-			wantEnd(t, <-ended, stream.ReasonProtocol, codes.Internal, "acknowledged 3 of 2")
+			wantEnd(t, within(t, ended, "the end of Recv"), stream.ReasonProtocol, codes.Internal, "acknowledged 3 of 2")
 		})
 	})
 }
@@ -128,7 +128,7 @@ func TestAcknowledgeStartsTheCount(t *testing.T) {
 		p.tell(frame{kind: ack, seq: 10})
 		require.Equal(t, 1, s.Stats().Unacked)
 		p.tell(frame{kind: end})
-		requireReason(t, <-ended, stream.ReasonUnacked, "11 is missing")
+		requireReason(t, within(t, ended, "the end of Recv"), stream.ReasonUnacked, "11 is missing")
 	})
 }
 
@@ -158,7 +158,7 @@ func TestExplicitSequence(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []uint64{10, 20, 30, 30, 31}, p.received)
 		p.tell(frame{kind: ack, seq: 31}, frame{kind: end})
-		require.ErrorIs(t, <-ended, io.EOF)
+		require.ErrorIs(t, within(t, ended, "the end of Recv"), io.EOF)
 	})
 }
 

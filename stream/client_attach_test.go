@@ -229,13 +229,13 @@ func TestLossWhileMessageIsHandedOver(t *testing.T) {
 		s := w.mustDial(callbacks, withReplay(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(100)))
 		got := make(chan []uint64, 1)
 		go func() { got <- sequences(s) }() // ends with the stream; a line below waits for it
-		<-asked
+		within(t, asked, "the question to the callback")
 		requireReason(t, s.Send(frame{kind: data, seq: 1, size: 200}.request()), stream.ReasonMessage, "too large")
 		rest(time.Minute)
 		require.Equal(t, uint64(1), s.Stats().Attempts, "the next attempt waits for the message (invariant 12)")
 		close(answer)
 		require.NoError(t, s.CloseSend())
-		require.Equal(t, upTo(3), <-got)
+		require.Equal(t, upTo(3), within(t, got, "the end of Recv"))
 		require.Equal(t, uint64(2), s.Stats().Attempts)
 		require.Zero(t, s.Stats().Duplicates, "the position was read after message 1 was handed over (invariant 12)")
 	})

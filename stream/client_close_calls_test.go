@@ -55,7 +55,7 @@ func TestCloseFromAnInterceptorInTheReplay(t *testing.T) {
 		mustSend(t, s, 1, 1)
 		synctest.Wait()
 		w.Cut(testnet.RST)
-		wantEnd(t, <-ended, stream.ReasonClosed, codes.Canceled, "closed from inside")
+		wantEnd(t, within(t, ended, "the end of Recv"), stream.ReasonClosed, codes.Canceled, "closed from inside")
 		c.check(t)
 	})
 }
@@ -122,9 +122,9 @@ func TestCloseWhileLostRuns(t *testing.T) {
 		s := w.mustDial(cb, stream.WithAtMostOnceSends(), stream.WithStore(&store, "k", stream.CommitInterval(time.Hour)))
 		rest(time.Second)
 		go func() { _ = s.Send(frame{kind: data}.request()) }() // finds the attempt dead; nobody has called Recv yet
-		<-asked
+		within(t, asked, "the question to the callback")
 		require.Equal(t, 3, s.Stats().Waiting, "messages that wait for Recv")
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		close(returns)
 		rest(time.Minute)
 		require.Equal(t, stream.Closed, s.State())
@@ -149,7 +149,7 @@ func TestCloseInARuleThatSaysYes(t *testing.T) {
 				var s *client
 				s = w.mustDial(positions(), stream.WithObserver(d), opt(func(error) bool { _ = s.Close(); return true }))
 				mustSend(t, s, 1, 1)
-				err := <-receiving(s)
+				err := within(t, receiving(s), "the end of Recv")
 				wantEnd(t, err, stream.ReasonClosed, codes.Canceled, "Recv")
 				rest(time.Minute)
 				wantEnd(t, d.of("closed")[0].cause, stream.ReasonClosed, codes.Canceled, "OnClosed")
@@ -177,7 +177,7 @@ func TestCloseWhileACallbackRuns(t *testing.T) {
 			mustReceive(t, s, 1)
 			time.Sleep(2 * time.Second)
 			go func() { _ = s.Send(frame{kind: data}.request()) }() // finds the attempt dead
-			require.NoError(t, <-closed)
+			require.NoError(t, within(t, closed, "the return of Close"))
 			_, err := s.Recv()
 			wantEnd(t, err, stream.ReasonClosed, codes.Canceled, "after Close")
 		})
@@ -201,7 +201,7 @@ func TestCloseWhileACallbackRuns(t *testing.T) {
 			go func() { _ = s.Send(frame{kind: data}.request()) }() // finds the attempt dead
 			time.Sleep(time.Minute)
 			require.Equal(t, stream.Opening, s.State())
-			require.NoError(t, s.Close())
+			mustClose(t, s, "called by the test")
 			_, err := s.Recv()
 			wantEnd(t, err, stream.ReasonClosed, codes.Canceled, "Recv, while Resume still runs")
 			wantEnd(t, s.Send(frame{kind: data}.request()), stream.ReasonClosed, codes.Canceled, "Send")
@@ -226,7 +226,7 @@ func TestOpenCallsClose(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var err error
-		s, err = stream.Resilient(ctx, open, positions())
+		s, err = stream.Resilient(w.watch.context(ctx), open, positions())
 		require.NoError(t, err)
 		done := make(chan struct{})
 		go func() { _, _ = s.Recv(); close(done) }()

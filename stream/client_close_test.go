@@ -69,7 +69,7 @@ func TestCancelInEveryState(t *testing.T) {
 				require.Equal(t, at.want, s.State())
 				began := time.Now()
 				cancel()
-				for _, err := range []error{<-recv, <-send} {
+				for _, err := range []error{within(t, recv, "the end of Recv"), within(t, send, "the end of Send")} {
 					wantEnd(t, err, stream.ReasonContext, codes.Canceled, "the application has cancelled")
 					require.ErrorIs(t, err, context.Canceled)
 					require.NotErrorIs(t, err, stream.ErrClosed)
@@ -80,7 +80,7 @@ func TestCancelInEveryState(t *testing.T) {
 				synctest.Wait()
 				require.Equal(t, stream.Closed, s.State())
 				require.Zero(t, active(w), "invariant 23: no handler is left behind")
-				require.NoError(t, s.Close())
+				mustClose(t, s, "called by the test")
 			})
 		})
 	}
@@ -97,8 +97,8 @@ func TestCloseInEveryState(t *testing.T) {
 				time.Sleep(time.Minute)
 				require.Equal(t, at.want, s.State())
 				began := time.Now()
-				require.NoError(t, s.Close())
-				for _, err := range []error{<-recv, <-send} {
+				mustClose(t, s, "called by the test")
+				for _, err := range []error{within(t, recv, "the end of Recv"), within(t, send, "the end of Send")} {
 					wantEnd(t, err, stream.ReasonClosed, codes.Canceled, "the application has closed it")
 					require.ErrorIs(t, err, stream.ErrClosed)
 					require.NotErrorIs(t, err, context.Canceled, "invariant 30: no context was cancelled")
@@ -109,7 +109,7 @@ func TestCloseInEveryState(t *testing.T) {
 				require.ErrorIs(t, s.Context().Err(), context.Canceled)
 				require.ErrorIs(t, context.Cause(s.Context()), stream.ErrClosed)
 				require.Zero(t, active(w), "invariant 23: no handler is left behind")
-				require.NoError(t, s.Close(), "again")
+				mustClose(t, s, "again")
 			})
 		})
 	}
@@ -174,7 +174,7 @@ func otherStreamsEnd(t *testing.T) error {
 func closedStreamsCause(t *testing.T) error {
 	t.Helper()
 	s := scripted(t, stays()).mustDial(positions())
-	require.NoError(t, s.Close())
+	mustClose(t, s, "called by the test")
 	return context.Cause(s.Context())
 }
 
@@ -242,7 +242,7 @@ func TestRecvAfterCloseOfAnEndedStream(t *testing.T) {
 		}
 		require.Equal(t, stream.Closed, s.State())
 		mustReceive(t, s, 1)
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		for range 2 {
 			_, err := s.Recv()
 			wantEnd(t, err, stream.ReasonClosed, codes.Canceled, "after Close")
@@ -258,7 +258,7 @@ func TestRecvAfterCloseOfAStreamThatWasReadToItsEnd(t *testing.T) {
 		s := scripted(t, sends(nil, numbered(1)...)).mustDial(positions())
 		_, err := receiveAll(s)
 		require.ErrorIs(t, err, io.EOF)
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		_, err = s.Recv()
 		require.ErrorIs(t, err, io.EOF)
 	})
@@ -279,7 +279,7 @@ func TestRecvTellsTheSameEndAfterClose(t *testing.T) {
 		rest(time.Second)
 		_, err = s.Recv()
 		wantEnd(t, err, stream.ReasonContext, codes.Canceled, "the context")
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		_, err = s.Recv()
 		wantEnd(t, err, stream.ReasonContext, codes.Canceled, "the same error")
 	})

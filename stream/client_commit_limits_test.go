@@ -76,7 +76,7 @@ func TestRecvDoesNotWaitForAWriteThatIsOnItsWay(t *testing.T) {
 		wantEnd(t, err, stream.ReasonContext, codes.Canceled, "Recv")
 		require.Equal(t, time.Second, time.Since(began))
 		store.set(nil, 0)
-		require.NoError(t, s.Close(), "Close waits")
+		mustClose(t, s, "Close waits")
 		require.Equal(t, uint64(2), committed(t, store), "what was handed over is processed with the Recv that came after")
 	})
 }
@@ -124,7 +124,7 @@ func TestManualCommitLeavesItToCommit(t *testing.T) {
 		rest(time.Minute)
 		require.Equal(t, at(5), s.Stats().Delivered)
 		require.Equal(t, at(2), s.Stats().Processed, "after the next Recv")
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		require.Equal(t, uint64(2), committed(t, store), "after Close")
 	})
 }

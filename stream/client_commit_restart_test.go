@@ -83,7 +83,7 @@ func TestRestartWithManualCommit(t *testing.T) {
 			require.NoError(t, err)
 			rest(time.Minute)
 			require.Equal(t, got[len(got)-1], committed(t, store), "committed without being told to")
-			require.NoError(t, s.Close())
+			mustClose(t, s, "called by the test")
 			require.Equal(t, got[len(got)-1], committed(t, store), "committed by Close without being told to")
 		}
 		require.Equal(t, upTo(100), all)
@@ -103,7 +103,7 @@ func TestCommitIsFlushed(t *testing.T) {
 			_, err := p.work(s, 5)
 			require.NoError(t, err)
 			require.Zero(t, committed(t, store), "before Close")
-			require.NoError(t, s.Close())
+			mustClose(t, s, "called by the test")
 			require.Equal(t, uint64(4), committed(t, store), "the fifth is still in the application's hands")
 		})
 	})

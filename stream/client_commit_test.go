@@ -224,7 +224,7 @@ func TestCommitIsNeverInsideAUnit(t *testing.T) {
 						synctest.Wait()
 					}
 					require.Equal(t, uint64((kill-1)/3), committed(t, store), "committed with message %d in hand", kill)
-					require.NoError(t, s.Close())
+					mustClose(t, s, "called by the test")
 					again := w.mustDial(cb, append(opts, stream.WithStore(store, "key"))...)
 					got, err := receiveAll(again)
 					require.ErrorIs(t, err, io.EOF)
@@ -271,7 +271,7 @@ func TestManualCommitKeepsWhatTheStoreHad(t *testing.T) {
 				w := scripted(t, stays())
 				s := w.mustDial(positions(), stream.WithStore(&store, "k"), stream.WithManualCommit())
 				time.Sleep(3 * time.Second)
-				require.NoError(t, s.Close())
+				mustClose(t, s, "called by the test")
 				r, err = store.Load(t.Context(), "k")
 				require.NoError(t, err)
 				require.Equal(t, uint64(7), r.Position.Seq, "nothing was committed by the application")

@@ -126,11 +126,11 @@ func TestExchangeHoldsWhateverHappens(t *testing.T) {
 			defer hung.Stop()
 			got, err := sc.receive(s)
 			require.ErrorIs(t, err, io.EOF, "the end of %+v", sc)
-			require.NoError(t, <-sent)
+			require.NoError(t, within(t, sent, "the end of sending"))
 			require.Equal(t, upTo(uint64(sc.toClient)), got, "what the application got in %+v", sc)
 			require.Equal(t, upTo(uint64(sc.toServer)), f.stored, "what the server has after %+v", sc)
 			j.check(t)
-			require.NoError(t, s.Close())
+			mustClose(t, s, "called by the test")
 			synctest.Wait()
 			require.Zero(t, f.active, "handlers left after %+v", sc)
 		})
@@ -209,11 +209,11 @@ func TestExchangeRacingWithBreaksOverTCP(t *testing.T) { //nolint:paralleltest /
 		require.NoError(t, proxy.Close())
 	}()
 	proxy.Chaos(testnet.Chaos{Seed: 2, Kinds: []testnet.Kind{testnet.FIN, testnet.RST, testnet.Truncate}, Messages: 20})
-	s, err := stream.Resilient(t.Context(), testpb.NewTestServiceClient(conn).FullDuplexCall, f.callbacks(),
+	s, err := stream.Resilient(newWatchdog(t).context(t.Context()), testpb.NewTestServiceClient(conn).FullDuplexCall, f.callbacks(),
 		stream.WithReplay(stream.ReplayLimits{Messages: 8}),
 		stream.WithStreamPolicies(stream.NewRetryPolicyBuilder().WithBackoff(time.Millisecond, 2*time.Millisecond).Build()))
 	require.NoError(t, err)
-	defer func() { require.NoError(t, s.Close()) }()
+	defer func() { mustClose(t, s, "called by the test") }()
 	converse(t, s, j, messages)
 	require.GreaterOrEqual(t, len(proxy.Cuts()), 20, "breaks, of a hundred or so on a machine that does nothing else")
 }

@@ -61,7 +61,7 @@ func TestCloseSendWhileDetached(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.NotEqual(t, stream.Closed, s.State(), "the stream waits for the server")
 		w.Refuse(false)
-		require.ErrorIs(t, <-got, io.EOF)
+		require.ErrorIs(t, within(t, got, "the end of Recv"), io.EOF)
 		require.Equal(t, upTo(1), w.feed.stored)
 	})
 }
@@ -114,7 +114,7 @@ func TestCloseSendDuringReplay(t *testing.T) {
 		require.Equal(t, stream.Attached, s.State(), "in the middle of the replay")
 		require.Less(t, s.Stats().Replayed, uint64(n), "in the middle of the replay")
 		require.NoError(t, s.CloseSend())
-		require.ErrorIs(t, <-end, io.EOF)
+		require.ErrorIs(t, within(t, end, "the end of Recv"), io.EOF)
 	})
 }
 
@@ -174,9 +174,9 @@ func TestCloseSendWhileASendIsOnItsWay(t *testing.T) {
 					require.Empty(t, closed, "CloseSend waits")
 				}
 				close(held)
-				require.NoError(t, <-sent)
-				require.NoError(t, <-closed)
-				require.ErrorIs(t, <-ended, io.EOF)
+				require.NoError(t, within(t, sent, "the return of Send"))
+				require.NoError(t, within(t, closed, "the return of CloseSend"))
+				require.ErrorIs(t, within(t, ended, "the end of Recv"), io.EOF)
 				require.Equal(t, upTo(2), f.stored, "messages before the half-close")
 			})
 		})

@@ -95,7 +95,7 @@ func TestHeaderAfterCloseWhileACallbackRuns(t *testing.T) {
 		w.Cut(testnet.RST)
 		rest(time.Minute)
 		require.Equal(t, stream.Attached, s.State(), "Replay runs")
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -104,7 +104,7 @@ func TestHeaderAfterCloseWhileACallbackRuns(t *testing.T) {
 		synctest.Wait()
 		n := calls.Load()
 		close(returns)
-		<-done
+		within(t, done, "the return of Header")
 		require.Less(t, n, int64(10), "calls of Header")
 	})
 }

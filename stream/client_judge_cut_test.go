@@ -117,7 +117,7 @@ func TestTheCauseIsWhatTheLastAttemptEndedWith(t *testing.T) {
 			rest(30 * time.Second)
 			require.Equal(t, stream.Detached, s.State(), "denied again and again")
 			require.ErrorContains(t, s.Stats().LastError, "going away")
-			require.ErrorIs(t, <-ended, io.EOF)
+			require.ErrorIs(t, within(t, ended, "the end of Recv"), io.EOF)
 			require.Len(t, causes, 2)
 			require.NoError(t, causes[0], "there was none before the first")
 			require.ErrorIs(t, causes[1], errGone)

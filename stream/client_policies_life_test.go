@@ -119,10 +119,10 @@ func TestThePermitIsHeldForTheLastCommit(t *testing.T) {
 			opened <- w.mustDial(positions(), stream.WithStreamPolicies(one), stream.WithStore(store, "k"))
 		}()
 		synctest.Wait()
-		require.NoError(t, a.Close(), "nobody else has the key")
-		b := <-opened
+		mustClose(t, a, "nobody else has the key")
+		b := within(t, opened, "the second stream")
 		require.Equal(t, uint64(2), b.Stats().Delivered.Seq, "1 and 2 were processed")
-		require.NoError(t, b.Close())
+		mustClose(t, b, "called by the test")
 	})
 }
 
@@ -147,7 +147,7 @@ func TestABulkheadIsHeldForTheLifeOfAStream(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		require.Equal(t, stream.Attached, s.State())
 		refused("long after it")
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		require.NoError(t, w.mustDial(positions(), stream.WithStreamPolicies(limit)).Close(), "the permit is back")
 		require.NoError(t, w.mustDial(positions(), stream.WithStreamPolicies(limit)).Close(), "and again")
 	})
@@ -176,7 +176,7 @@ func TestAnAdaptiveLimiterIsHeldForTheLifeOfAStream(t *testing.T) {
 		_, err := w.dial(t.Context(), positions(), stream.WithStreamPolicies(limit))
 		wantEnd(t, err, stream.ReasonPolicy, codes.ResourceExhausted, "the limit is one stream")
 		require.ErrorIs(t, err, adaptivelimiter.ErrExceeded)
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		require.Zero(t, limit.Inflight())
 	})
 }

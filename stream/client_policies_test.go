@@ -197,7 +197,7 @@ func TestABreakerDoesNotCountGoodEnds(t *testing.T) {
 			s, err := w.dial(ctx, positions(), opts...)
 			require.NoError(w.t, err)
 			cancel()
-			require.NoError(w.t, s.Close())
+			mustClose(w.t, s, "called by the test")
 		},
 	}
 	for name, end := range ends {

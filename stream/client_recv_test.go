@@ -90,7 +90,7 @@ func TestWhatWaitsForRecvIsBounded(t *testing.T) {
 				require.Equal(t, test.total-3, uint64(len(got)))
 				require.Equal(t, upTo(test.total)[3:], got, "in order, and nothing is lost")
 				require.Zero(t, s.Stats().Duplicates)
-				require.ErrorIs(t, <-over, io.EOF, "the Send that waited")
+				require.ErrorIs(t, within(t, over, "the end of the Send that waited"), io.EOF, "the Send that waited")
 			})
 		})
 	}
@@ -111,8 +111,8 @@ func TestASendThatWaitsForRecvEndsWithTheContext(t *testing.T) {
 		rest(time.Minute)
 		require.Empty(t, over, "Send waits")
 		require.Equal(t, 16, s.Stats().Waiting)
-		require.NoError(t, s.Close())
-		requireReason(t, <-over, stream.ReasonClosed, "the Send that waited")
+		mustClose(t, s, "called by the test")
+		requireReason(t, within(t, over, "the end of the Send that waited"), stream.ReasonClosed, "the Send that waited")
 	})
 }
 
@@ -167,7 +167,7 @@ func TestRecvMsgHasNothingOfAControlMessage(t *testing.T) {
 			require.Equal(t, letter{Seq: seq}, m)
 		}
 		require.ErrorIs(t, s.RecvMsg(new(letter)), io.EOF)
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 	})
 }
 

@@ -53,7 +53,7 @@ func TestReplayCallback(t *testing.T) {
 		p.tell(frame{kind: ack, seq: 2})
 		require.Equal(t, 2, s.Stats().Unacked, "the changed message kept its number")
 		p.tell(frame{kind: ack, seq: 6}, frame{kind: end})
-		require.ErrorIs(t, <-ended, io.EOF)
+		require.ErrorIs(t, within(t, ended, "the end of Recv"), io.EOF)
 		require.Zero(t, s.Stats().Unacked)
 	})
 }
@@ -119,7 +119,7 @@ func TestSendOnItsWayIsReplayedInItsPlace(t *testing.T) {
 				rest(time.Minute)
 				require.Equal(t, 1, p.attempts, "attempts while the message is on its way")
 				close(held)
-				require.NoError(t, <-sent)
+				require.NoError(t, within(t, sent, "the return of Send"))
 				mustSend(t, s, 4, 4)
 				synctest.Wait()
 				require.Equal(t, upTo(4), p.received, "what the next attempt brought")
@@ -202,7 +202,7 @@ func TestReplayCallbackMakesTheMessageTooLarge(t *testing.T) {
 		ended := receiving(s)
 		mustSend(t, s, 1, 1)
 		w.Cut(testnet.RST)
-		err := <-ended
+		err := within(t, ended, "the end of Recv")
 		requireReason(t, err, stream.ReasonResume, "end of the stream")
 		require.Equal(t, codes.ResourceExhausted, status.Code(err))
 	})
@@ -261,7 +261,7 @@ func TestReplayThatDropsEndsWithTheContext(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		began := time.Now()
 		cancel()
-		wantEnd(t, <-ended, stream.ReasonContext, codes.Canceled, "Recv")
+		wantEnd(t, within(t, ended, "the end of Recv"), stream.ReasonContext, codes.Canceled, "Recv")
 		require.LessOrEqual(t, time.Since(began), time.Second, "the message that Replay has in hand, and no more")
 	})
 }

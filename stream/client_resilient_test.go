@@ -67,7 +67,7 @@ func TestTypesAreInferredFromTheMethod(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := scripted(t, sends(nil, numbered(1, 2)...))
 			client := testpb.NewTestServiceClient(w.conn)
-			s, err := stream.Resilient(t.Context(), client.FullDuplexCall, positions())
+			s, err := stream.Resilient(w.watch.context(t.Context()), client.FullDuplexCall, positions())
 			require.NoError(t, err)
 			got, err := useBidi(s)
 			require.ErrorIs(t, err, io.EOF)
@@ -79,7 +79,7 @@ func TestTypesAreInferredFromTheMethod(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := scripted(t, sends(errGone, numbered(1)...), sends(nil, numbered(2)...))
 			var client chatClient = &oldChatClient{w.conn}
-			s, err := stream.Resilient(t.Context(), client.Chat, positions())
+			s, err := stream.Resilient(w.watch.context(t.Context()), client.Chat, positions())
 			require.NoError(t, err)
 			got, err := useBidi(s)
 			require.ErrorIs(t, err, io.EOF)
@@ -92,7 +92,7 @@ func TestTypesAreInferredFromTheMethod(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := scripted(t, sends(nil, numbered(1)...))
 			client := testpb.NewTestServiceClient(w.conn)
-			s, err := stream.Resilient(t.Context(), client.FullDuplexCall, stream.Callbacks[request, response]{})
+			s, err := stream.Resilient(w.watch.context(t.Context()), client.FullDuplexCall, stream.Callbacks[request, response]{})
 			require.NoError(t, err)
 			got, err := useBidi(s)
 			require.ErrorIs(t, err, io.EOF)

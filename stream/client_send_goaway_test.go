@@ -177,7 +177,7 @@ func TestAServerThatGoesAwayAsTheAttemptOpens(t *testing.T) {
 				}()
 				cb := acking()
 				cb.Resume = func(context.Context, *resumption) error { time.Sleep(time.Second); return nil }
-				s, err := stream.Resilient(t.Context(), testpb.NewTestServiceClient(conn).FullDuplexCall, cb, withReplay())
+				s, err := stream.Resilient(newWatchdog(t).context(t.Context()), testpb.NewTestServiceClient(conn).FullDuplexCall, cb, withReplay())
 				require.NoError(t, err)
 				defer func() { _ = s.Close() }()
 				mustSend(t, s, 1, 1)

@@ -147,7 +147,7 @@ func TestALateRefusalOfWhatCannotBeKept(t *testing.T) {
 		s := w.mustOpen(withReplay())
 		ended := receiving(s)
 		requireReason(t, s.Send(bad), stream.ReasonSendsInDoubt, "refused")
-		requireReason(t, <-ended, stream.ReasonSendsInDoubt, "end of the stream")
+		requireReason(t, within(t, ended, "the end of Recv"), stream.ReasonSendsInDoubt, "end of the stream")
 	})
 }
 
@@ -255,7 +255,7 @@ func TestTheServersWordAndARefusedMessage(t *testing.T) {
 				ended := receiving(s)
 				time.Sleep(time.Second + 500*time.Microsecond)
 				requireReason(t, s.Send(frame{kind: data, size: 5000}.request()), stream.ReasonMessage, "too large")
-				err := <-ended
+				err := within(t, ended, "the end of Recv")
 				if last == nil {
 					require.ErrorIs(t, err, io.EOF)
 					return

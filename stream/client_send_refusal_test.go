@@ -94,7 +94,7 @@ func TestAnInterceptorThatTellsOfADeadAttempt(t *testing.T) {
 					w.Cut(testnet.RST)
 					synctest.Wait()
 					close(held)
-					require.NoError(t, <-sent, "a good message")
+					require.NoError(t, within(t, sent, "the return of Send"), "a good message")
 					mustSend(t, s, 2, 2)
 					require.Equal(t, uint64(2), s.Stats().Sent)
 					goesOn(t, ended)
@@ -168,7 +168,7 @@ func TestABadReplayThatRecvHearsOfFirst(t *testing.T) {
 		mustSend(t, s, 1, 1)
 		synctest.Wait()
 		w.Cut(testnet.RST)
-		wantEnd(t, <-ended, stream.ReasonResume, codes.ResourceExhausted, "end of the stream")
+		wantEnd(t, within(t, ended, "the end of Recv"), stream.ReasonResume, codes.ResourceExhausted, "end of the stream")
 	})
 }
 
@@ -197,7 +197,7 @@ func TestAMessageThatAnInterceptorRefusesInTheReplay(t *testing.T) {
 				synctest.Wait()
 				w.Cut(testnet.RST)
 				if codeOf(refusal) != codes.Unavailable {
-					wantEnd(t, <-ended, stream.ReasonResume, codeOf(refusal), "end of the stream")
+					wantEnd(t, within(t, ended, "the end of Recv"), stream.ReasonResume, codeOf(refusal), "end of the stream")
 					return
 				}
 				goesOn(t, ended)
@@ -224,7 +224,7 @@ func TestAMessageThatAnInterceptorRepairs(t *testing.T) {
 		s := w.mustOpen(withReplay())
 		ended := receiving(s)
 		requireReason(t, s.Send(bad), stream.ReasonSendsInDoubt, "Send")
-		requireReason(t, <-ended, stream.ReasonSendsInDoubt, "Recv")
+		requireReason(t, within(t, ended, "the end of Recv"), stream.ReasonSendsInDoubt, "Recv")
 		requireReason(t, s.Send(frame{kind: data, seq: 2}.request()), stream.ReasonSendsInDoubt, "the next Send")
 		require.Zero(t, s.Stats().Unacked, "nothing is kept")
 	})

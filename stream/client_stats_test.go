@@ -75,7 +75,7 @@ func TestStatsAgreeWithWhatHappened(t *testing.T) {
 			Received: 6, Deliveries: 3, Duplicates: 1,
 			Delivered: at(6), Processed: at(6),
 		}, st)
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		require.Equal(t, stream.Closed, s.Stats().State)
 	})
 }

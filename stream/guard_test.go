@@ -78,7 +78,7 @@ func TestAnObserverThatEndsTheGoroutine(t *testing.T) {
 		s := scripted(t, stays()).mustDial(positions(), stream.WithObserver(&o))
 		synctest.Wait()
 		require.Equal(t, int32(1), o.attached.Load(), "told of the next event")
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		synctest.Wait()
 		require.Equal(t, int32(1), o.closed.Load(), "and of a later one, once")
 	})
@@ -124,7 +124,7 @@ func TestCallbackThatEndsTheGoroutine(t *testing.T) {
 					mustReceive(t, s, 1)
 					w.Cut(testnet.RST)
 					_, err = s.Recv()
-					require.NoError(t, s.Close())
+					mustClose(t, s, "called by the test")
 				}
 				requireReason(t, err, stream.ReasonResume, "end of the stream")
 			})
@@ -232,8 +232,8 @@ func TestSendThatDoesNotReturnWhileRecvWaits(t *testing.T) {
 		ended := receiving(s)
 		synctest.Wait()
 		recovering(t, func() { _ = s.Send(frame{kind: data, seq: 1}.request()) })
-		requireReason(t, <-ended, stream.ReasonResume, "the Recv that waited")
-		require.NoError(t, s.Close())
+		requireReason(t, within(t, ended, "the end of Recv"), stream.ReasonResume, "the Recv that waited")
+		mustClose(t, s, "called by the test")
 	})
 }
 
@@ -261,7 +261,7 @@ func TestCloseSendThatDoesNotReturn(t *testing.T) {
 			defer close(gone)
 			_ = s.CloseSend()
 		}()
-		<-gone
+		within(t, gone, "the end of the goroutine")
 		_, err := s.Recv()
 		wantEnd(t, err, stream.ReasonResume, codes.Unknown, "as after a Send that does so")
 	})

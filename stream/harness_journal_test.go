@@ -95,7 +95,7 @@ func converse(t *testing.T, s *client, j *journal, n uint64) {
 	for ; err == nil; m, err = s.Recv() {
 		got = append(got, frameOf(m).seq)
 	}
-	require.NoError(t, <-sent, "sending")
+	require.NoError(t, within(t, sent, "the end of sending"), "sending")
 	require.ErrorIs(t, err, io.EOF, "the end")
 	require.Equal(t, upTo(j.feed.total), got, "what the application got: in order, no loss, no duplicate")
 	require.Equal(t, upTo(n), j.feed.stored, "what the server has: in order, no loss, no duplicate")

@@ -25,8 +25,13 @@ type watchdog struct {
 	cancels []context.CancelCauseFunc
 }
 
-// longTest is longer than tests take, in the time of their bubbles.
-const longTest = 4 * time.Hour
+// longTest is longer than tests take.
+func longTest() time.Duration {
+	if inBubble() {
+		return 4 * time.Hour
+	}
+	return 2 * time.Minute
+}
 
 // errWatchdog is what the streams of a test end with that took too long.
 var errWatchdog = errors.New("the test took too long")
@@ -35,7 +40,7 @@ var errWatchdog = errors.New("the test took too long")
 func newWatchdog(t *testing.T) *watchdog {
 	t.Helper()
 	d := &watchdog{t: t}
-	d.sleep(longTest, d.bark)
+	d.sleep(longTest(), d.bark)
 	t.Cleanup(func() {
 		d.cancel(context.Canceled)
 		d.mu.Lock()
@@ -80,7 +85,7 @@ func (d *watchdog) cancel(cause error) {
 func (d *watchdog) bark() {
 	d.t.Errorf("the test waits in vain at %v: its streams are ended", waitsAt(d.t))
 	d.cancel(errWatchdog)
-	d.sleep(longTest, func() {
+	d.sleep(longTest(), func() {
 		panic(fmt.Sprintf("%s still waits at %v, though its streams have ended", d.t.Name(), waitsAt(d.t))) //nolint:forbidigo // nothing else ends it
 	})
 }

@@ -131,7 +131,7 @@ func TestAStuckObserverDelaysNothing(t *testing.T) {
 		require.ErrorIs(t, err, io.EOF)
 		require.Equal(t, upTo(1), got)
 		require.Less(t, time.Since(began), time.Second)
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		st := s.Stats()
 		require.Equal(t, uint64(1500), st.Duplicates)
 		require.Empty(t, o.names())
@@ -154,8 +154,8 @@ func TestAnObserverOfOneEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := onlyClosed{make(chan error, 2)}
 		s := scripted(t, sends(errGone), stays()).mustDial(positions(), stream.WithObserver(o))
-		require.NoError(t, s.Close())
-		wantEnd(t, <-o.causes, stream.ReasonClosed, codes.Canceled, "the same error as Recv's")
+		mustClose(t, s, "called by the test")
+		wantEnd(t, within(t, o.causes, "OnClosed"), stream.ReasonClosed, codes.Canceled, "the same error as Recv's")
 		_, err := s.Recv()
 		require.Error(t, err)
 		require.Empty(t, o.causes, "once")
