@@ -228,7 +228,7 @@ func TestLossWhileMessageIsHandedOver(t *testing.T) {
 		}
 		s := w.mustDial(callbacks, withReplay(), stream.WithCallOptions(grpc.MaxCallSendMsgSize(100)))
 		got := make(chan []uint64, 1)
-		go func() { got <- sequences(s) }() // ends with the stream; a line below waits for it
+		go func() { all, _ := receiveAll(s); got <- all }() // ends with the stream; a line below waits for it
 		within(t, asked, "the question to the callback")
 		requireReason(t, s.Send(frame{kind: data, seq: 1, size: 200}.request()), stream.ReasonMessage, "too large")
 		rest(time.Minute)
@@ -274,7 +274,7 @@ func TestNothingIsTakenFromRefusedAttempt(t *testing.T) {
 					s := newWorld(t, f).mustOpen(withReplay(), stream.WithGapDetection())
 					require.NoError(t, s.CloseSend())
 					synctest.Wait()
-					got := sequences(s)
+					got, _ := receiveAll(s)
 					if after1.kind == ack {
 						_, err := s.Recv()
 						requireReason(t, err, stream.ReasonProtocol, "the end")

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,7 @@ import (
 func TestCommitTimeoutLimitsCommit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store := new(mute)
+		store := &oddStore{commit: hanging, once: true}
 		s := scripted(t, stays(numbered(1)...)).mustDial(positions(), stream.WithManualCommit(),
 			stream.WithStore(store, "key", stream.CommitTimeout(2*time.Second), stream.CommitInterval(time.Hour)))
 		mustReceive(t, s, 1)
@@ -36,7 +37,8 @@ func TestCommitTimeoutLimitsCommit(t *testing.T) {
 func TestCommitWithADeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := scripted(t, stays(numbered(1)...)).mustDial(positions(), stream.WithManualCommit(), stream.WithStore(new(mute), "key"))
+		s := scripted(t, stays(numbered(1)...)).mustDial(positions(), stream.WithManualCommit(),
+			stream.WithStore(&oddStore{commit: hanging, once: true}, "key"))
 		mustReceive(t, s, 1)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -52,7 +54,7 @@ func TestCommitTimeoutLimitsAcquire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := scripted(t, stays())
 		began := time.Now()
-		_, err := w.dial(t.Context(), positions(), stream.WithStore(&mute{acquire: true}, "key", stream.CommitTimeout(2*time.Second)))
+		_, err := w.dial(t.Context(), positions(), stream.WithStore(&oddStore{acquire: hanging}, "key", stream.CommitTimeout(2*time.Second)))
 		wantEnd(t, err, stream.ReasonStore, codes.DeadlineExceeded, "open")
 		require.Equal(t, 2*time.Second, time.Since(began))
 	})
@@ -161,7 +163,7 @@ func TestAPositionDoesNotOvertakeTheMessageInHand(t *testing.T) {
 func TestFencedIsForGood(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store := new(usurped)
+		store := &oddStore{commit: failing(fmt.Errorf("another owner: %w", checkpoint.ErrFenced)), once: true}
 		s := scripted(t, stays(numbered(1, 2, 3)...)).mustDial(positions(), stream.WithManualCommit(),
 			stream.WithStore(store, "key", stream.CommitInterval(time.Hour)))
 		mustReceive(t, s, 1)
@@ -182,7 +184,7 @@ func TestRecvReturnsAtOnceThoughTheStoreHangs(t *testing.T) {
 		w := scripted(t, stays(numbered(1)...))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		s, err := w.dial(ctx, positions(), stream.WithStore(&slowStore{}, "k"))
+		s, err := w.dial(ctx, positions(), stream.WithStore(&oddStore{commit: hanging}, "k"))
 		require.NoError(t, err)
 		mustReceive(t, s, 1)
 		time.AfterFunc(10*time.Second+500*time.Millisecond, cancel)
@@ -211,7 +213,7 @@ func TestCommitTimeoutBoundsAcquire(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := scripted(t, stays())
 				began := time.Now()
-				_, err := w.dial(t.Context(), positions(), stream.WithStore(&hangingStore{}, "key", option.opts...))
+				_, err := w.dial(t.Context(), positions(), stream.WithStore(&oddStore{acquire: hanging}, "key", option.opts...))
 				wantEnd(t, err, stream.ReasonStore, codes.DeadlineExceeded, "no answer from the store")
 				require.NotErrorIs(t, err, context.DeadlineExceeded)
 				require.Equal(t, option.limit, time.Since(began))

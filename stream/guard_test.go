@@ -88,7 +88,7 @@ func TestAnObserverThatEndsTheGoroutine(t *testing.T) {
 func TestACommitThatEndsTheGoroutineIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store := &onceExiting{}
+		store := &oddStore{commit: exiting, once: true}
 		w := scripted(t, stays(numbered(upTo(1000)...)...))
 		d := &diary{}
 		s := w.mustDial(positions(), stream.WithObserver(d), stream.WithStore(store, "k", stream.CommitEvery(1), stream.CommitInterval(time.Second)))
@@ -272,7 +272,7 @@ func TestStoreThatDoesNotReturn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := scripted(t, lasts(time.Second, nil, numbered(1, 2, 3)...))
-		s := w.mustDial(positions(), stream.WithStore(&exitingStore{}, "k", stream.CommitInterval(time.Hour)))
+		s := w.mustDial(positions(), stream.WithStore(&oddStore{commit: exiting}, "k", stream.CommitInterval(time.Hour)))
 		got, err := receiveAll(s)
 		require.Equal(t, upTo(3), got)
 		require.Error(t, err)

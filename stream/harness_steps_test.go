@@ -166,15 +166,3 @@ func active(w *world) int {
 
 // codeOf returns the code of what an error says of itself.
 func codeOf(err error) codes.Code { return status.Code(err) }
-
-// sequences receives until the end and returns the numbers of what came.
-func sequences(s *client) []uint64 {
-	var got []uint64
-	for {
-		m, err := s.Recv()
-		if err != nil {
-			return got
-		}
-		got = append(got, frameOf(m).seq)
-	}
-}

@@ -3,7 +3,6 @@ package stream_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -17,41 +16,49 @@ import (
 	"github.com/streamsafe/streamsafe/checkpoint"
 )
 
-// mute is a store that answers neither Acquire, where that is set, nor its first Commit. Like every store it minds its
-// context.
-type mute struct {
+// oddStore is a store whose calls go wrong in a way of their own.
+type oddStore struct {
 	checkpoint.Memory
-	acquire bool
-	commits int // writes come one after the other
+	acquire func(context.Context) error // what Acquire does first, and ends with if that is an error; may be nil
+	commit  func(context.Context) error // the same for Commit
+	once    bool                        // only the first Commit
+	commits int                         // writes come one after the other
 }
 
-func (m *mute) Acquire(ctx context.Context, key string) (checkpoint.Record, error) {
-	if m.acquire {
-		<-ctx.Done()
-		return checkpoint.Record{}, ctx.Err()
+// hanging waits for the end of its call: like every store it minds its context.
+func hanging(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// exiting ends its goroutine, as t.FailNow does.
+func exiting(context.Context) error {
+	runtime.Goexit()
+	return nil
+}
+
+// failing returns err.
+func failing(err error) func(context.Context) error {
+	return func(context.Context) error { return err }
+}
+
+func (o *oddStore) Acquire(ctx context.Context, key string) (checkpoint.Record, error) {
+	if o.acquire != nil {
+		if err := o.acquire(ctx); err != nil {
+			return checkpoint.Record{}, err
+		}
 	}
-	return m.Memory.Acquire(ctx, key)
+	return o.Memory.Acquire(ctx, key)
 }
 
-func (m *mute) Commit(ctx context.Context, key string, epoch uint64, p checkpoint.Position) error {
-	if m.commits++; m.commits == 1 {
-		<-ctx.Done()
-		return ctx.Err()
+func (o *oddStore) Commit(ctx context.Context, key string, epoch uint64, p checkpoint.Position) error {
+	o.commits++
+	if o.commit != nil && (!o.once || o.commits == 1) {
+		if err := o.commit(ctx); err != nil {
+			return err
+		}
 	}
-	return m.Memory.Commit(ctx, key, epoch, p)
-}
-
-// usurped is a store that says once that another owner has the key.
-type usurped struct {
-	checkpoint.Memory
-	commits int // writes come one after the other
-}
-
-func (u *usurped) Commit(ctx context.Context, key string, epoch uint64, p checkpoint.Position) error {
-	if u.commits++; u.commits == 1 {
-		return fmt.Errorf("epoch %d: %w", epoch, checkpoint.ErrFenced)
-	}
-	return u.Memory.Commit(ctx, key, epoch, p)
+	return o.Memory.Commit(ctx, key, epoch, p)
 }
 
 // faultyStore fails and dawdles as it is told to.
@@ -104,57 +111,6 @@ func (f *faultyStore) Commit(ctx context.Context, key string, epoch uint64, p ch
 		return err
 	}
 	return f.Memory.Commit(ctx, key, epoch, p)
-}
-
-// onceExiting is a store whose first Commit ends the goroutine.
-type onceExiting struct {
-	checkpoint.Memory
-	calls int
-}
-
-func (s *onceExiting) Commit(ctx context.Context, key string, epoch uint64, p checkpoint.Position) error {
-	if s.calls++; s.calls == 1 {
-		runtime.Goexit()
-	}
-	return s.Memory.Commit(ctx, key, epoch, p)
-}
-
-// slowStore takes its time to commit.
-type slowStore struct{ checkpoint.Memory }
-
-func (s *slowStore) Commit(ctx context.Context, key string, epoch uint64, p checkpoint.Position) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-// exitingStore is a store with a t.FailNow in it.
-type exitingStore struct{ checkpoint.Memory }
-
-func (*exitingStore) Commit(context.Context, string, uint64, checkpoint.Position) error {
-	runtime.Goexit()
-	return nil
-}
-
-// hangingStore is a store whose Acquire waits for its end.
-type hangingStore struct{ checkpoint.Memory }
-
-func (*hangingStore) Acquire(ctx context.Context, _ string) (checkpoint.Record, error) {
-	<-ctx.Done()
-	return checkpoint.Record{}, ctx.Err()
-}
-
-// flaky is a store whose first commit fails.
-type flaky struct {
-	checkpoint.Store
-	failed bool
-}
-
-func (f *flaky) Commit(ctx context.Context, key string, epoch uint64, p checkpoint.Position) error {
-	if !f.failed {
-		f.failed = true
-		return errors.New("disk on fire")
-	}
-	return f.Store.Commit(ctx, key, epoch, p)
 }
 
 // eachStore runs test in a bubble of its own with each kind of store.

@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -73,7 +74,7 @@ func TestEveryEventIsTold(t *testing.T) {
 		cb.Lost = func(context.Context, checkpoint.Position, error) (stream.Recovery, error) {
 			return stream.RestartFrom(checkpoint.Position{}), nil
 		}
-		store := &flaky{Store: new(checkpoint.Memory)}
+		store := &oddStore{commit: failing(errors.New("disk on fire")), once: true}
 		var d diary
 		s := w.mustDial(cb, stream.WithObserver(&d), stream.WithGapDetection(), stream.WithStore(store, "k", stream.CommitInterval(time.Second)),
 			stream.HoldUntilCheckpoint(1000, stream.OverflowDeliver),
