@@ -113,7 +113,7 @@ func TestLargeMessagesAreReplayed(t *testing.T) {
 			require.NoError(t, s.Send(m))
 		}
 		require.NoError(t, s.CloseSend())
-		require.ErrorIs(t, <-sent, io.EOF)
+		require.ErrorIs(t, within(t, sent, "the end of Recv"), io.EOF)
 		require.Equal(t, upTo(n), f.stored)
 		for i, got := range j.handlers[0].received {
 			require.Equal(t, 3000*(i+1), got.size, "size of message %d", i+1)

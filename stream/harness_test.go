@@ -40,6 +40,8 @@ const (
 	bookmark
 	fragment // data without a position
 	failure  // an error that a message tells of
+
+	empty = kind(98) // what is no message of the protocol
 )
 
 // frame is a message of the protocol.
@@ -56,11 +58,15 @@ func (f frame) payload() *testpb.Payload {
 	return &testpb.Payload{Body: body}
 }
 
-func (f frame) request() *request   { return &request{Payload: f.payload()} }
+func (f frame) request() *request { return &request{Payload: f.payload()} }
+
 func (f frame) response() *response { return &response{Payload: f.payload()} }
 
 func frameOf(m interface{ GetPayload() *testpb.Payload }) frame {
 	body := m.GetPayload().GetBody()
+	if len(body) < 9 {
+		return frame{kind: empty}
+	}
 	return frame{kind: kind(body[0]), seq: binary.BigEndian.Uint64(body[1:9]), size: len(body) - 9}
 }
 
@@ -193,14 +199,15 @@ type world struct {
 	feed   *feed
 	server *grpc.Server
 	conn   *grpc.ClientConn
+	watch  *watchdog
 }
 
 // newWorld starts one. It belongs in a bubble.
 func newWorld(t *testing.T, f *feed, opts ...grpc.DialOption) *world {
 	t.Helper()
-	w := &world{Memory: testnet.NewMemory(), t: t, feed: f}
+	w := &world{Memory: testnet.NewMemory(), t: t, feed: f, watch: newWatchdog(t)}
 	w.start()
-	conn, err := w.Client(append([]grpc.DialOption{grpc.WithConnectParams(fastConnect)}, opts...)...)
+	conn, err := w.Client(append([]grpc.DialOption{grpc.WithConnectParams(fastConnect), noSpinning(t)}, opts...)...)
 	require.NoError(t, err)
 	w.conn = conn
 	t.Cleanup(func() {
@@ -228,7 +235,7 @@ func (w *world) start() {
 
 // open opens a stream with the feed's callbacks.
 func (w *world) open(ctx context.Context, opts ...stream.ClientOption) (*client, error) {
-	return stream.Resilient(ctx, testpb.NewTestServiceClient(w.conn).FullDuplexCall, w.feed.callbacks(), opts...)
+	return w.dial(ctx, w.feed.callbacks(), opts...)
 }
 
 // mustOpen is open where that has to succeed. The stream is closed with the test.
@@ -236,35 +243,8 @@ func (w *world) mustOpen(opts ...stream.ClientOption) *client {
 	w.t.Helper()
 	s, err := w.open(w.t.Context(), opts...)
 	require.NoError(w.t, err)
-	w.t.Cleanup(func() { _ = s.Close() })
+	closeAtTheEnd(w.t, s)
 	return s
-}
-
-// exchange sends n messages in one goroutine, receives in another until the end, and returns what came.
-func exchange(s *client, n uint64) (got []uint64, sendErr, recvErr error) {
-	sent := make(chan error, 1)
-	go func() { sent <- sendAll(s, n) }() // ends with the stream; the end of this function waits for it
-	for {
-		m, err := s.Recv()
-		if err != nil {
-			recvErr = err
-			break
-		}
-		got = append(got, frameOf(m).seq)
-	}
-	return got, <-sent, recvErr
-}
-
-// sendAll sends n messages, reusing one, and closes the sending side.
-func sendAll(s *client, n uint64) error {
-	m := frame{kind: data}.request()
-	for seq := uint64(1); seq <= n; seq++ {
-		m.Payload = frame{kind: data, seq: seq}.payload()
-		if err := s.Send(m); err != nil {
-			return err
-		}
-	}
-	return s.CloseSend()
 }
 
 // upTo returns 1 to n.

@@ -74,7 +74,7 @@ func TestEveryEventIsTold(t *testing.T) {
 		cb.Lost = func(context.Context, checkpoint.Position, error) (stream.Recovery, error) {
 			return stream.RestartFrom(checkpoint.Position{}), nil
 		}
-		store := &flaky{Store: new(checkpoint.Memory)}
+		store := &oddStore{commit: failing(errors.New("disk on fire")), once: true}
 		var d diary
 		s := w.mustDial(cb, stream.WithObserver(&d), stream.WithGapDetection(), stream.WithStore(store, "k", stream.CommitInterval(time.Second)),
 			stream.HoldUntilCheckpoint(1000, stream.OverflowDeliver),
@@ -102,20 +102,6 @@ func TestEveryEventIsTold(t *testing.T) {
 			require.True(t, told[name], name)
 		}
 	})
-}
-
-// flaky is a store whose first commit fails.
-type flaky struct {
-	checkpoint.Store
-	failed bool
-}
-
-func (f *flaky) Commit(ctx context.Context, key string, epoch uint64, p checkpoint.Position) error {
-	if !f.failed {
-		f.failed = true
-		return errors.New("disk on fire")
-	}
-	return f.Store.Commit(ctx, key, epoch, p)
 }
 
 // stuck is an observer that does not return until it is let go.
@@ -146,7 +132,7 @@ func TestAStuckObserverDelaysNothing(t *testing.T) {
 		require.ErrorIs(t, err, io.EOF)
 		require.Equal(t, upTo(1), got)
 		require.Less(t, time.Since(began), time.Second)
-		require.NoError(t, s.Close())
+		mustClose(t, s, "called by the test")
 		st := s.Stats()
 		require.Equal(t, uint64(1500), st.Duplicates)
 		require.Empty(t, o.names())
@@ -169,43 +155,10 @@ func TestAnObserverOfOneEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := onlyClosed{make(chan error, 2)}
 		s := scripted(t, sends(errGone), stays()).mustDial(positions(), stream.WithObserver(o))
-		require.NoError(t, s.Close())
-		wantEnd(t, <-o.causes, stream.ReasonClosed, codes.Canceled, "the same error as Recv's")
+		mustClose(t, s, "called by the test")
+		wantEnd(t, within(t, o.causes, "OnClosed"), stream.ReasonClosed, codes.Canceled, "the same error as Recv's")
 		_, err := s.Recv()
 		require.Error(t, err)
 		require.Empty(t, o.causes, "once")
-	})
-}
-
-func TestStatsAgreeWithWhatHappened(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := scripted(t,
-			lasts(time.Second, errGone, append(numbered(1, 2), frame{kind: bookmark, seq: 5})...),
-			stays(append(numbered(5, 6), frame{kind: ack, seq: 1})...),
-		)
-		cb := w.feed.callbacks()
-		cb.Resume = saysNothing
-		s := w.mustDial(cb, stream.WithReplay(stream.ReplayLimits{}))
-		require.Equal(t, stream.Stats{State: stream.Attached, Attempts: 1}, s.Stats(), "nothing happened yet")
-		for seq := uint64(1); seq <= 3; seq++ {
-			require.NoError(t, s.Send(frame{kind: data, seq: seq}.request()))
-		}
-		began := time.Now()
-		mustReceive(t, s, 1, 2, 6)
-		go func() { _, _ = s.Recv() }() // ends with the stream
-		synctest.Wait()
-		st := s.Stats()
-		require.Equal(t, codes.Unavailable, codeOf(st.LastError))
-		require.InDelta(t, time.Second, st.LastMessage.Sub(began), float64(200*time.Millisecond))
-		st.LastError, st.LastMessage = nil, time.Time{}
-		require.Equal(t, stream.Stats{
-			State: stream.Attached, Attempts: 2, Outages: 1, Resumes: 1,
-			Sent: 3, Replayed: 3, LastSeq: 3, Acked: 1, Unacked: 2, UnackedSize: 2 * frameSize(frame{}),
-			Received: 6, Deliveries: 3, Duplicates: 1,
-			Delivered: at(6), Processed: at(6),
-		}, st)
-		require.NoError(t, s.Close())
-		require.Equal(t, stream.Closed, s.Stats().State)
 	})
 }
