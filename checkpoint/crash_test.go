@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,24 +24,27 @@ const (
 	crashStepEnv = "CHECKPOINT_CRASH_STEP"
 )
 
-// crashScript is what the process does, and the record that each call leaves.
-func crashScript() []struct {
+type scripted struct {
 	call  func(ctx context.Context, f *File) error
 	after Record // Epoch 0: there is none
-} {
+}
+
+// crashScript is what the process does, and the record that each call leaves.
+func crashScript() []scripted {
 	acquire := func(ctx context.Context, f *File) error {
 		_, err := f.Acquire(ctx, "orders")
 		return err
 	}
 	remove := func(ctx context.Context, f *File) error { return f.Delete(ctx, "orders") }
+	forget := func(ctx context.Context, f *File) error {
+		_, err := f.Forget(ctx)
+		return err
+	}
 	commit := func(epoch uint64, p Position) func(ctx context.Context, f *File) error {
 		return func(ctx context.Context, f *File) error { return f.Commit(ctx, "orders", epoch, p) }
 	}
 	small, large := Position{Seq: 1, Token: "t"}, Position{Lineage: "a", Seq: 2, Token: strings.Repeat("t", 20_000)}
-	return []struct {
-		call  func(ctx context.Context, f *File) error
-		after Record
-	}{
+	return []scripted{
 		{acquire, Record{Epoch: 1}},
 		{commit(1, large), Record{Epoch: 1, Position: large}},
 		{commit(1, small), Record{Epoch: 1, Position: small}},
@@ -49,6 +53,10 @@ func crashScript() []struct {
 		{remove, Record{}},
 		{acquire, Record{Epoch: 3}},
 		{commit(3, small), Record{Epoch: 3, Position: small}},
+		{remove, Record{}},
+		{forget, Record{}},
+		{acquire, Record{Epoch: 4}},
+		{commit(4, small), Record{Epoch: 4, Position: small}},
 	}
 }
 
@@ -64,12 +72,13 @@ func TestCrashChild(t *testing.T) { //nolint:paralleltest // skipped, or alone i
 	last, err := strconv.Atoi(os.Getenv(crashStepEnv))
 	require.NoError(t, err)
 	step := 0
-	f, err := openFile(dir, disk{step: func(call, path string) error {
+	f, err := openFile(dir, disk{step: func(o op) error {
 		if step++; step < last {
 			return nil
 		}
-		if call == "write" { // it dies half-way through
-			require.NoError(t, os.WriteFile(path, []byte("SSCP\x01\x00half"), 0o600))
+		if o.call == "write" { // it dies half-way through
+			_, err := o.file.WriteAt(o.data[:len(o.data)/2], o.at)
+			require.NoError(t, err)
 		}
 		tell("killed")
 		self, err := os.FindProcess(os.Getpid())
@@ -143,14 +152,14 @@ func checkAfterCrash(t *testing.T, dir, out string, step int) {
 	require.NoError(t, f.Commit(t.Context(), "orders", owner.Epoch, Position{Lineage: "new", Seq: 1}))
 }
 
-// A failed system call leaves the record as it was or changed in full, and to repeat the call is safe.
+// Invariant 54: a failed system call leaves the record as it was or changed in full, and to repeat the call is safe.
 func TestAnySystemCallMayFail(t *testing.T) {
 	t.Parallel()
 	failure := errors.New("the disk is broken")
 	for step := 1; ; step++ {
 		var failed bool
 		count := 0
-		d := disk{step: func(string, string) error {
+		d := disk{step: func(op) error {
 			if count++; count == step {
 				failed = true
 				return failure
@@ -194,7 +203,7 @@ func runWithFailure(t *testing.T, f *File, failure error) {
 			r, err := f.Load(t.Context(), "orders")
 			require.NoError(t, err)
 			require.Contains(t, []Position{before.Position, to}, r.Position)
-			require.NoError(t, f.Commit(t.Context(), "orders", owner.Epoch, to))
+			require.NoError(t, f.Commit(t.Context(), "orders", owner.Epoch, to), "its own position again")
 		}
 		before = Record{Epoch: owner.Epoch, Position: to}
 	}
@@ -208,39 +217,64 @@ func wantCleanFailure(t *testing.T, f *File, err, failure error) {
 	require.Empty(t, temps, "a failed write leaves nothing behind")
 }
 
-// A kill does not show what a machine without power would lose. The order of the system calls does: the bytes are on
-// the disk before the rename, and the rename before the call returns.
+// The order of the system calls is what makes a record durable: the new one is on the disk before the older one is marked
+// past, and before the call returns. powerloss_test.go shows why it has to be this order.
 func TestNothingReturnsBeforeItIsOnTheDisk(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "store")
-	record := filepath.Join(dir, fileName("orders"))
+	lock, record := filepath.Join(dir, lockName), filepath.Join(dir, fileName("orders"))
+	random := regexp.MustCompile(`\.[A-Z2-7]{26}\.tmp$`)
 	var calls []string
-	f, err := openFile(dir, disk{step: func(call, path string) error {
-		calls = append(calls, call+" "+path)
+	f, err := openFile(dir, disk{step: func(o op) error {
+		calls = append(calls, o.call+" "+random.ReplaceAllString(o.path, ".tmp"))
+		if o.call == "write" {
+			calls[len(calls)-1] += fmt.Sprintf(" %d bytes at %d", len(o.data), o.at)
+		}
 		return nil
 	}})
 	require.NoError(t, err)
 	defer f.Close()
 	require.Equal(t, []string{
-		"mkdir " + dir, "syncdir " + filepath.Dir(dir),
-		"open " + filepath.Join(dir, lockName), "lock " + filepath.Join(dir, lockName),
+		"mkdir " + dir, "create " + lock, "lock " + lock, "syncdir " + filepath.Dir(dir),
 	}, calls)
 
-	temp := record + tempExt
-	written := []string{
-		"create " + temp, "write " + temp, "sync " + temp, "close " + temp, "rename " + record, "syncdir " + dir,
+	created := func(size int) []string {
+		temp := record + tempExt
+		return []string{
+			"open " + record, "create " + temp, fmt.Sprintf("write %s %d bytes at 0", temp, size), "sync " + temp, "close " + temp,
+			"rename " + record, "syncdir " + dir,
+		}
+	}
+	overwritten := func(size, at, other int) []string {
+		return []string{
+			"open " + record, fmt.Sprintf("write %s %d bytes at %d", record, size, at), "sync " + record,
+			fmt.Sprintf("write %s 1 bytes at %d", record, other+markAt),
+		}
+	}
+	const size = fixedSize + len("orders")
+	commit := func(p Position) func() error {
+		return func() error { return f.Commit(t.Context(), "orders", 1, p) }
 	}
 	for _, c := range []struct {
 		name string
 		run  func() error
+		want []string
 	}{
-		{"Acquire", func() error { _, err := f.Acquire(t.Context(), "orders"); return err }},
-		{"Commit", func() error { return f.Commit(t.Context(), "orders", 1, Position{Seq: 1}) }},
-		{"Delete", func() error { return f.Delete(t.Context(), "orders") }},
-		{"Delete again", func() error { return f.Delete(t.Context(), "orders") }},
+		{"Acquire", func() error { _, err := f.Acquire(t.Context(), "orders"); return err }, created(8192)[1:]},
+		{"Load", func() error { _, err := f.Load(t.Context(), "orders"); return err }, []string{"open " + record}},
+		{"Commit", commit(Position{Seq: 1}), overwritten(size, 4096, 0)},
+		{"the next Commit", commit(Position{Seq: 2}), overwritten(size, 0, 4096)},
+		{"a large one", commit(Position{Seq: 3, Token: strings.Repeat("t", 4096)}), created(16384)},
+		{"a small one again", commit(Position{Seq: 4}), overwritten(size, 8192, 0)},
+		{"one that is refused", func() error {
+			require.ErrorIs(t, f.Commit(t.Context(), "orders", 1, Position{Seq: 1}), ErrRegression)
+			return nil
+		}, []string{"open " + record}},
+		{"Delete", func() error { return f.Delete(t.Context(), "orders") }, created(8192)},
+		{"Delete again", func() error { return f.Delete(t.Context(), "orders") }, []string{"open " + record}},
 	} {
 		calls = nil
 		require.NoError(t, c.run(), c.name)
-		require.Equal(t, written, calls, c.name)
+		require.Equal(t, c.want, calls, c.name)
 	}
 }

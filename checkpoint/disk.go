@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"crypto/rand"
 	"errors"
 	"io"
 	"io/fs"
@@ -10,124 +11,244 @@ import (
 )
 
 // disk is how a File reaches the file system: one method for each thing done to it, one step for each system call.
+//
+// Everything below the directory goes through root, which holds the directory itself. A path would lead to another
+// directory once this one is moved away.
 type disk struct {
+	root *os.Root // set at construction, then read only; nil before the directory is open
+
 	// step runs before each system call that changes something; its error takes the place of the call's. Tests fail a
 	// call with it, or kill the process. Set at construction, then read only; nil outside tests.
-	step func(call, path string) error
+	step func(op) error
 }
 
-// do runs one system call.
-func (d disk) do(call, path string, run func() error) error {
+// op is one system call.
+type op struct {
+	call, path string
+
+	// Of a write: for tests that stop half-way through it.
+	file *os.File
+	data []byte
+	at   int64
+}
+
+// do runs one system call. An error names the file by its whole path.
+func (d disk) do(o op, run func() error) error {
 	if d.step != nil {
-		if err := d.step(call, path); err != nil {
+		if err := d.step(o); err != nil {
 			return err
 		}
 	}
-	return run()
+	return naming(o.call, o.path, run())
 }
 
-// makeDir makes dir where it is not there yet. It does not make dir's parents: a volume that is not mounted is an
-// error, and not an empty store.
-func (d disk) makeDir(dir string) error {
-	err := d.do("mkdir", dir, func() error { return os.Mkdir(dir, 0o700) })
-	if err != nil && !errors.Is(err, fs.ErrExist) { // where it is not a directory, to open the lock file in it will tell
-		return err
+// naming puts the whole path in place of the name that a file has below its root.
+func naming(call, path string, err error) error {
+	if err == nil {
+		return nil
 	}
-	// Also where it exists: whoever made it may have been killed before its name was on the disk. What cannot be synced at
-	// all is as safe as it gets.
-	err = d.syncDir(filepath.Dir(dir))
-	for _, cannot := range []error{fs.ErrPermission, errors.ErrUnsupported, syscall.EINVAL} {
-		if errors.Is(err, cannot) {
-			return nil
-		}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	} else if e, ok := errors.AsType[*os.LinkError](err); ok {
+		err = e.Err
+	}
+	return &fs.PathError{Op: call, Path: path, Err: err}
+}
+
+func (d disk) path(name string) string { return filepath.Join(d.root.Name(), name) }
+
+// makeDir makes dir if it is not there yet. It does not make dir's parents: a volume that is not mounted is an error,
+// and not an empty store.
+func (d disk) makeDir(dir string) error {
+	err := d.do(op{call: "mkdir", path: dir}, func() error { return os.Mkdir(dir, 0o700) })
+	if errors.Is(err, fs.ErrExist) { // if it is not a directory, opening it will tell
+		return nil
 	}
 	return err
 }
 
-// openLock opens the lock file of dir and locks it. The error is errInUse where somebody else holds the lock.
-func (d disk) openLock(dir string) (*os.File, error) {
-	path := filepath.Join(dir, lockName)
-	var f *os.File
-	err := d.do("open", path, func() (err error) {
-		f, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-		return err
+// syncParent puts the name of dir on the disk. This is done for a directory that exists, too: whoever made it may have
+// been killed before its name was on the disk.
+func (d disk) syncParent(dir string) error {
+	parent := filepath.Dir(dir)
+	err := d.do(op{call: "syncdir", path: parent}, func() error {
+		return syncDir(func() (*os.File, error) { return os.Open(parent) })
 	})
+	if errors.Is(err, fs.ErrPermission) { // it is somebody else's
+		return nil
+	}
+	return ignoreCannot(err)
+}
+
+// syncDir puts the names in the directory on the disk.
+func (d disk) syncDir() error {
+	return ignoreCannot(d.do(op{call: "syncdir", path: d.root.Name()}, func() error {
+		return syncDir(func() (*os.File, error) { return d.root.Open(".") })
+	}))
+}
+
+// ignoreCannot takes the errors of file systems that sync no directories. What cannot be synced is as safe as it gets.
+func ignoreCannot(err error) error {
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return err
+}
+
+// openLock opens the lock file and locks it. The error is errInUse if somebody else holds the lock, and matches
+// fs.ErrNotExist if there is no lock file and create is false.
+func (d disk) openLock(create bool) (*os.File, error) {
+	path := d.path(lockName)
+	f, _, err := d.open(lockName)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		err = d.do(op{call: "create", path: path}, func() (err error) {
+			f, err = d.root.OpenFile(lockName, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+			return err
+		})
+		if errors.Is(err, fs.ErrExist) { // another process was faster
+			f, _, err = d.open(lockName)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := d.do("lock", path, func() error { return lockFile(f) }); err != nil {
+	if err := d.do(op{call: "lock", path: path}, func() error { return lockFile(f) }); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-// clean removes what writes left behind that never came to their end.
-func (d disk) clean(dir string) error {
-	files, err := os.ReadDir(dir)
+// errNotRegular means that something else than a plain file is in the place of one.
+var errNotRegular = errors.New("it is not a regular file")
+
+// open opens a file to read and to write. It follows no symbolic link and never waits for the other end of a pipe: the
+// error is errNotRegular for these. The error matches fs.ErrNotExist if there is no file.
+func (d disk) open(name string) (*os.File, fs.FileInfo, error) {
+	path := d.path(name)
+	seen, err := d.root.Lstat(name)
+	if err == nil && !seen.Mode().IsRegular() {
+		err = errNotRegular
+	}
 	if err != nil {
-		return err
+		return nil, nil, naming("open", path, err)
 	}
-	for _, file := range files {
-		if !leftover(file.Name()) {
-			continue
-		}
-		if err := d.remove(filepath.Join(dir, file.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d disk) remove(path string) error {
-	return d.do("remove", path, func() error { return os.Remove(path) })
-}
-
-// read returns the bytes of a file, but never more than limit+1 of them.
-func (d disk) read(path string, limit int) (b []byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return io.ReadAll(io.LimitReader(f, int64(limit)+1))
-}
-
-// replace makes b the content of the file, whole or not at all, wherever the process or the machine stops. When it
-// returns nil the change is on the disk.
-//
-//  1. The bytes go to a second file, and to the disk, while the first is as it was.
-//  2. The rename puts the second in place of the first, at once.
-//  3. The directory goes to the disk, and with it the rename.
-func (d disk) replace(path string, b []byte) error {
-	temp := path + tempExt
-	if err := d.write(temp, b); err != nil {
-		return errors.Join(err, ignoreMissing(d.remove(temp)))
-	}
-	if err := d.do("rename", path, func() error { return os.Rename(temp, path) }); err != nil {
-		return errors.Join(err, ignoreMissing(d.remove(temp)))
-	}
-	return d.syncDir(filepath.Dir(path))
-}
-
-// write makes a file of b that is on the disk when it returns nil.
-func (d disk) write(path string, b []byte) error {
 	var f *os.File
-	err := d.do("create", path, func() (err error) {
-		f, err = os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	err = d.do(op{call: "open", path: path}, func() (err error) {
+		f, err = d.root.OpenFile(name, os.O_RDWR|noWait, 0)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	// What was opened may be something else than what was seen. A Root follows a link that stays inside it.
+	opened, err := f.Stat()
+	if err == nil && !os.SameFile(seen, opened) {
+		err = errNotRegular
+	}
+	if err != nil {
+		return nil, nil, errors.Join(naming("open", path, err), f.Close())
+	}
+	return f, opened, nil
+}
+
+// read returns the first bytes of a file of this size, but never more than limit+1 of them.
+func (d disk) read(f *os.File, size int64, limit int) ([]byte, error) {
+	b := make([]byte, min(size, int64(limit)+1))
+	n, err := f.ReadAt(b, 0)
+	if errors.Is(err, io.EOF) { // it has become shorter
+		err = nil
+	}
+	return b[:n], naming("read", f.Name(), err)
+}
+
+// write writes b into a file, in place.
+func (d disk) write(f *os.File, b []byte, at int64) error {
+	return d.do(op{call: "write", path: f.Name(), file: f, data: b, at: at}, func() error {
+		_, err := f.WriteAt(b, at)
+		return err
+	})
+}
+
+// sync puts what was written into f on the disk.
+func (d disk) sync(f *os.File) error {
+	return d.do(op{call: "sync", path: f.Name()}, func() error { return syncFile(f) })
+}
+
+func (d disk) close(f *os.File) error {
+	return d.do(op{call: "close", path: f.Name()}, f.Close)
+}
+
+// create makes b the content of the file named name, whole or not at all, wherever the process or the machine stops.
+// When it returns nil the file is on the disk.
+//
+//  1. The bytes go to a new file with a name of its own, and to the disk.
+//  2. The rename gives it the name, at once. If the name was another file's, that one is gone.
+//  3. The directory goes to the disk, and with it the rename.
+func (d disk) create(name string, b []byte) error {
+	temp := name + "." + rand.Text() + tempExt // nobody can have put anything there
+	if err := d.writeNew(temp, b); err != nil {
+		return errors.Join(err, ignoreMissing(d.remove(temp)))
+	}
+	err := d.do(op{call: "rename", path: d.path(name)}, func() error { return d.root.Rename(temp, name) })
+	if err != nil {
+		return errors.Join(err, ignoreMissing(d.remove(temp)))
+	}
+	return d.syncDir()
+}
+
+// writeNew makes a file of b that is on the disk when it returns nil.
+func (d disk) writeNew(name string, b []byte) error {
+	var f *os.File
+	err := d.do(op{call: "create", path: d.path(name)}, func() (err error) {
+		f, err = d.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	err = d.do("write", path, func() error { _, err := f.Write(b); return err })
+	err = d.write(f, b, 0)
 	if err == nil {
-		err = d.do("sync", path, f.Sync)
+		err = d.sync(f)
 	}
-	return errors.Join(err, d.do("close", path, f.Close))
+	return errors.Join(err, d.close(f))
 }
 
-func (d disk) syncDir(dir string) error {
-	return d.do("syncdir", dir, func() error { return syncDir(dir) })
+func (d disk) remove(name string) error {
+	return d.do(op{call: "remove", path: d.path(name)}, func() error { return d.root.Remove(name) })
+}
+
+// each calls f with every name in the directory.
+func (d disk) each(f func(name string) error) (err error) {
+	const together = 256
+	dir, err := d.root.Open(".")
+	if err != nil {
+		return naming("open", d.root.Name(), err)
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	for {
+		names, err := dir.Readdirnames(together)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return naming("read", d.root.Name(), err)
+		}
+		for _, name := range names {
+			if err := f(name); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// clean removes new files that were never finished. One that cannot be removed does no harm: no name is used twice.
+func (d disk) clean() error {
+	return d.each(func(name string) error {
+		if leftover(name) {
+			_ = d.remove(name)
+		}
+		return nil
+	})
 }
 
 func ignoreMissing(err error) error {

@@ -15,16 +15,16 @@ func TestParentIsSyncedWhereTheDirectoryExists(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "store")
-	_, err := openFile(dir, disk{step: func(call, _ string) error {
-		if call == "syncdir" {
+	_, err := openFile(dir, disk{step: func(o op) error {
+		if o.call == "syncdir" {
 			return errors.New("EIO")
 		}
 		return nil
 	}})
 	require.Error(t, err)
 	synced := false
-	f, err := openFile(dir, disk{step: func(call, path string) error {
-		synced = synced || call == "syncdir" && path == parent
+	f, err := openFile(dir, disk{step: func(o op) error {
+		synced = synced || o.call == "syncdir" && o.path == parent
 		return nil
 	}})
 	require.NoError(t, err)
@@ -40,8 +40,8 @@ func TestParentThatCannotBeSynced(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "store")
 			for range 2 { // made, and there already
-				f, err := openFile(dir, disk{step: func(call, path string) error {
-					if call == "syncdir" && path == filepath.Dir(dir) {
+				f, err := openFile(dir, disk{step: func(o op) error {
+					if o.call == "syncdir" && o.path == filepath.Dir(dir) {
 						return cannot
 					}
 					return nil

@@ -2,7 +2,9 @@ package checkpoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -16,14 +18,21 @@ type entry struct {
 	deleted bool
 }
 
+// errNoEpoch means that a key can have no further owner. Counting does not get there: somebody has written the epoch.
+var errNoEpoch = errors.New("no epoch is left for another owner")
+
 // live tells whether there is a record to load and to commit to.
 func (e *entry) live() bool { return e.Epoch != 0 && !e.deleted }
 
-// acquire makes a new owner, which fences every earlier one (invariant 24).
-func (e *entry) acquire(now time.Time) {
+// acquire makes a new owner, which fences every earlier one (invariant 24), or leaves everything as it is.
+func (e *entry) acquire(now time.Time) error {
+	if e.Epoch == math.MaxUint64 {
+		return errNoEpoch
+	}
 	e.Epoch++
 	e.deleted = false
 	e.touch(now)
+	return nil
 }
 
 // commit moves the position, or leaves everything as it is (invariant 24). A change of lineage is always a move

@@ -25,11 +25,18 @@ var (
 	ErrLocked = errors.New("directory in use")
 	// ErrClosed means that the [File] was closed.
 	ErrClosed = errors.New("store is closed")
+	// ErrGone means that the path of the [File] does not lead to its directory any more: the directory or its LOCK file
+	// was moved or removed, or something is mounted over it. What was written before is where the directory is now. To
+	// go on, open the store again.
+	ErrGone = errors.New("directory is gone")
+	// ErrNoStore means that there is no store in the directory, and [WithExisting] says that there has to be one.
+	ErrNoStore = errors.New("no store in this directory")
 )
 
-// DamagedError means that a record of a [File] cannot be read: its bytes were changed, cut off, or written by a later
-// version of this package. The file is left as it is and the key cannot be used. To restore the file, or to remove it
-// and with it the position and the epoch, is for the operator to decide.
+// DamagedError means that a record of a [File] cannot be used. The file was changed, cut off, or written by another version
+// of this package; it is no regular file; or it is older than what this File has written, or gone (invariant 17). The
+// file is left as it is and the key cannot be used. To restore the file, or to remove it and with it the position and the
+// epoch, is for the operator to decide. Close the File before that.
 type DamagedError struct {
 	File  string // path of the damaged file
 	Cause error  // what is wrong with it

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -28,7 +30,7 @@ func TestOpenFileRemovesLeftoversOnly(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	others := filepath.Join(dir, "notes.tmp")
-	left := filepath.Join(dir, fileName("orders")+tempExt)
+	left := filepath.Join(dir, fileName("orders")+".0123456789ABCDEFGHIJKLMNOP"+tempExt)
 	for _, path := range []string{others, left} {
 		require.NoError(t, os.WriteFile(path, []byte("half a rec"), 0o600))
 	}
@@ -57,8 +59,8 @@ func TestAClosedFileRefusesEverything(t *testing.T) {
 func slow(t *testing.T, dir string) (f *File, stopped *atomic.Bool, release func()) {
 	t.Helper()
 	stopped, gate := new(atomic.Bool), make(chan struct{})
-	f, err := openFile(dir, disk{step: func(call, _ string) error {
-		if call == "sync" && stopped.Load() {
+	f, err := openFile(dir, disk{step: func(o op) error {
+		if o.call == "sync" && stopped.Load() {
 			<-gate
 		}
 		return nil
@@ -185,4 +187,50 @@ func TestOpenFileWithoutADirectory(t *testing.T) {
 	if err == nil || err.Error() != "checkpoint: open: no directory is given" {
 		t.Errorf("OpenFile of no directory: %v", err)
 	}
+}
+
+// A position may hold what is secret. A deleted key holds it no more, and takes the least room.
+func TestDeleteLeavesNothingOfThePosition(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	_, err := f.Acquire(t.Context(), "orders")
+	require.NoError(t, err)
+	for _, size := range []int{1, 500} {
+		token := strings.Repeat("secret", size)
+		require.NoError(t, f.Commit(t.Context(), "orders", 1, Position{Token: token}))
+		require.NoError(t, f.Commit(t.Context(), "orders", 1, Position{Token: token}))
+	}
+	require.NoError(t, f.Delete(t.Context(), "orders"))
+	b, err := os.ReadFile(filepath.Join(f.dir, fileName("orders")))
+	require.NoError(t, err)
+	require.Len(t, b, 2*slotUnit)
+	require.NotContains(t, string(b), "secret")
+}
+
+// What a store keeps in memory is bounded, however many keys it has.
+func TestWhatAFileKnowsIsBounded(t *testing.T) {
+	t.Parallel()
+	var l lane
+	for n := range 20 * maxKnown {
+		name := strconv.Itoa(n)
+		l.knows(name, 7)
+		l.knows(name, 8)
+		require.Equal(t, uint64(8), l.known[name])
+		require.Equal(t, min(n+1, maxKnown), len(l.known))
+	}
+}
+
+// A key that was dropped from memory is as it was.
+func TestAFileThatIsNotKnownAnyMoreIsUsed(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	_, err := f.Acquire(t.Context(), "orders")
+	require.NoError(t, err)
+	for seq := range uint64(3) {
+		clear(f.lane(fileName("orders")).known)
+		require.NoError(t, f.Commit(t.Context(), "orders", 1, Position{Seq: seq + 1}))
+	}
+	r, err := f.Load(t.Context(), "orders")
+	require.NoError(t, err)
+	require.Equal(t, uint64(3), r.Position.Seq)
 }

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"crypto/rand"
 	"regexp"
 	"strings"
 	"testing"
@@ -26,9 +27,11 @@ func TestFileNamesAreSafeAndDifferent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := key.Draw(t, "a"), key.Draw(t, "b")
 		require.Regexp(t, safe, fileName(a))
-		require.LessOrEqual(t, len(fileName(a)+tempExt), 255)
+		require.LessOrEqual(t, len(fileName(a)+"."+rand.Text()+tempExt), 255)
 		require.Equal(t, a == b, strings.EqualFold(fileName(a), fileName(b)))
 		require.False(t, leftover(fileName(a)))
-		require.True(t, leftover(fileName(a)+tempExt))
+		require.True(t, leftover(fileName(a)+"."+rand.Text()+tempExt))
+		require.True(t, keeps(fileName(a)))
+		require.NotEqual(t, floorName, fileName(a))
 	})
 }

@@ -76,9 +76,8 @@ func TestADirectoryHasOneStoreInAProcess(t *testing.T) {
 func TestAnOpenThatFailsHoldsNoLock(t *testing.T) {
 	t.Parallel()
 	dir, failure := t.TempDir(), errors.New("the disk is broken")
-	require.NoError(t, os.WriteFile(filepath.Join(dir, fileName("orders")+tempExt), nil, 0o600))
-	_, err := openFile(dir, disk{step: func(call, _ string) error {
-		if call == "remove" {
+	_, err := openFile(dir, disk{step: func(o op) error {
+		if o.call == "syncdir" {
 			return failure
 		}
 		return nil

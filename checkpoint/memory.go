@@ -32,7 +32,9 @@ func (m *Memory) Acquire(ctx context.Context, key string) (Record, error) {
 		e = new(entry)
 		m.entries[key] = e
 	}
-	e.acquire(time.Now())
+	if err := e.acquire(time.Now()); err != nil {
+		return Record{}, failed("acquire", key, err)
+	}
 	return e.Record, nil
 }
 

@@ -18,6 +18,7 @@ type model struct {
 	epochs    map[string]uint64              // of the last owner; it only grows
 	positions map[string]checkpoint.Position // of the keys that have an owner
 	updated   map[string]time.Time
+	floor     uint64 // the highest epoch of a key that was forgotten
 }
 
 // commit tells what a Commit has to return, and moves the position where that is nil.
@@ -34,18 +35,31 @@ func (m *model) commit(key string, epoch uint64, to checkpoint.Position) error {
 	return nil
 }
 
-// checkModel does the same to a store and to the model, in any order, and compares them after every step.
-func checkModel(t *rapid.T, store func() checkpoint.Store, more map[string]func(*rapid.T)) {
-	m := model{
-		epochs:    make(map[string]uint64),
-		positions: make(map[string]checkpoint.Position),
-		updated:   make(map[string]time.Time),
+// forget drops the epochs of deleted keys, and tells of how many.
+func (m *model) forget() (forgotten int) {
+	for key, epoch := range m.epochs {
+		if _, owned := m.positions[key]; !owned {
+			m.floor = max(m.floor, epoch)
+			delete(m.epochs, key)
+			forgotten++
+		}
 	}
+	return forgotten
+}
+
+// checkModel does the same to a store and to the model, in any order, and compares them after every step.
+func checkModel(t *rapid.T, m *model, store func() checkpoint.Store, more map[string]func(*rapid.T)) {
+	m.epochs = make(map[string]uint64)
+	m.positions = make(map[string]checkpoint.Position)
+	m.updated = make(map[string]time.Time)
 	keys := []string{"a", "A", "a/b"}
 	key := func(t *rapid.T) string { return rapid.SampledFrom(keys).Draw(t, "key") }
 	actions := map[string]func(*rapid.T){
 		"acquire": func(t *rapid.T) {
 			key := key(t)
+			if m.epochs[key] == 0 {
+				m.epochs[key] = m.floor
+			}
 			m.epochs[key]++
 			if _, owned := m.positions[key]; !owned {
 				m.positions[key] = checkpoint.Position{}
@@ -96,8 +110,8 @@ func checkModel(t *rapid.T, store func() checkpoint.Store, more map[string]func(
 func TestMemoryIsLikeTheModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		var m checkpoint.Memory
-		checkModel(t, func() checkpoint.Store { return &m }, nil)
+		var s checkpoint.Memory
+		checkModel(t, new(model), func() checkpoint.Store { return &s }, nil)
 	})
 }
 
@@ -110,7 +124,13 @@ func TestFileIsLikeTheModel(t *testing.T) {
 		f, err := checkpoint.OpenFile(dir)
 		require.NoError(t, err)
 		defer func() { require.NoError(t, f.Close()) }()
-		checkModel(t, func() checkpoint.Store { return f }, map[string]func(*rapid.T){
+		m := new(model)
+		checkModel(t, m, func() checkpoint.Store { return f }, map[string]func(*rapid.T){
+			"forget": func(t *rapid.T) {
+				n, err := f.Forget(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, m.forget(), n)
+			},
 			"open again": func(t *rapid.T) {
 				require.NoError(t, f.Close())
 				again, err := checkpoint.OpenFile(dir)

@@ -20,7 +20,7 @@ type Store interface {
 	// every earlier epoch of the key, and the position to start from. A key never seen before gets epoch 1 and the
 	// zero Position; a deleted one gets the next epoch and the zero Position.
 	//
-	// Errors: [ErrInvalidKey].
+	// Errors: [ErrInvalidKey]; any other if the epoch is the highest that there is, which counting does not reach.
 	Acquire(ctx context.Context, key string) (Record, error)
 
 	// Commit writes p for the owner with this epoch. p may repeat the position that is there, may be unordered (Seq

@@ -2,5 +2,7 @@
 // runs one scenario against both: the rule is broken by theirs and held by ours, in the same run. A test that fails
 // because theirs holds the rule says that a newer version has learned it.
 //
+// BenchmarkCommit measures a commit to the file store beside bbolt, which a user would take instead.
+//
 // It is a module of its own, so that the root module need not depend on what it is compared with.
 package compare
