@@ -28,11 +28,13 @@ func (b *Inbox[A, M]) Detach(all bool) Standing {
 	defer b.unlock()
 	var none A
 	b.attempt = none
+	b.changed() // Claim may be waiting for room
 	for b.busy && !b.leaving {
 		b.wait()
 	}
 	if all {
 		b.releaseHeld()
+		b.changed() // Begin may be waiting
 	}
 	b.dropHeld()
 	s := Standing{Position: b.resumePoint, Accepted: b.accepted, Uncovered: b.uncovered, Busy: b.busy}
@@ -79,7 +81,7 @@ func (b *Inbox[A, M]) End(err error, abrupt bool) {
 func (b *Inbox[A, M]) Claim(a A, wait bool) bool {
 	b.lock()
 	defer b.unlock()
-	for wait && (b.busy || b.isFull()) && b.attempt == a && !b.leaving {
+	for wait && (b.busy || b.isFull()) && b.attempt == a && b.refused != a && !b.leaving {
 		b.wait()
 	}
 	if b.busy || b.attempt != a || b.refused == a || !wait && (b.asks || b.isFull()) {
@@ -87,13 +89,6 @@ func (b *Inbox[A, M]) Claim(a A, wait bool) bool {
 	}
 	b.busy, b.standIn, b.since = true, !wait, b.ticks
 	return true
-}
-
-// Receiving reports whether the application is in Begin, or has begun to receive.
-func (b *Inbox[A, M]) Receiving() bool {
-	b.lock()
-	defer b.unlock()
-	return b.asks || b.busy && !b.standIn
 }
 
 // AwaitAfter waits for an attempt that comes after a, and returns none if none does.

@@ -6,18 +6,31 @@ import (
 	"github.com/streamsafe/streamsafe/checkpoint"
 )
 
-// Kind is what an arriving message is to the stream.
+// Kind is what an arriving message is to the stream. The whole table; the first line that fits decides:
 //
-//	the message                                                        Kind          it is
-//	has a position in another lineage                                  OtherLineage  refused; the attempt breaks
-//	has the highest number there is                                    Exhausted     refused; the attempt breaks
-//	has a number that is not above the last one                        Repeated      dropped, with what is held
-//	has not the next number, though numbers have no holes              Gap           refused; the attempt breaks
-//	has a position, and is the protocol's own                          Bookmark      a position alone
-//	is the protocol's own, or repeats a bookmark within a unit         Silent        dropped
-//	has a position, or nothing is held back for one                    Next          handed over, after what is held
-//	has none, and what may be held has room for it                     Held          kept until a position comes
-//	has none, and there is no room                                     Overflow      handed over, or refused: see Config
+//	position        control   since     room       Kind           it is
+//	elsewhere       –         –         –          OtherLineage   refused; the attempt breaks
+//	the highest     –         –         –          Exhausted      refused; the attempt breaks
+//	low or last     no        –         –          Repeated       dropped, with what is held
+//	last            yes       nothing   –          Bookmark       a position alone
+//	low             yes       held      –          Repeated       dropped, with what is held
+//	low or last     yes       –         –          Silent         dropped
+//	skips           no        –         –          Gap            refused; the attempt breaks
+//	next or skips   yes       –         –          Bookmark       a position alone
+//	none            yes       –         –          Silent         dropped
+//	next            no        –         –          Next           handed over, after what is held
+//	none            no        –         unneeded   Next           handed over
+//	none            no        –         yes        Held           kept until a position comes
+//	none            no        –         no         Overflow       handed over, or refused: see Config
+//
+// The position of the message is elsewhere (in another lineage), the highest number that there is, lower than where the stream
+// stands, the last one (where the stream stands), one that skips numbers though they have no holes, or another one, which is
+// next. A control message is the protocol's own: a bookmark if it has a position. Since the last position nothing has come,
+// or messages that were accepted, or some that are held. There is room if what may be held has room for the message; it is
+// unneeded if nothing is held back for a position.
+//
+// A bookmark that repeats the last number is current if nothing came since: its token may be new. If something did, the
+// bookmark may be a heartbeat within a unit, and says nothing of it.
 type Kind uint8
 
 // The kinds, in the order of the table.
@@ -33,7 +46,7 @@ const (
 	Overflow
 )
 
-// kindOf is the table. The first line that fits decides.
+// kindOf is the table.
 func (b *Inbox[A, M]) kindOf(in *Arrival[M]) Kind {
 	have, got := &b.resumePoint, &in.Position
 	switch {
@@ -58,9 +71,7 @@ func (b *Inbox[A, M]) kindOf(in *Arrival[M]) Kind {
 	}
 }
 
-// kindOfRepeated tells kinds of messages apart whose number is not above the last one. A bookmark that repeats the last
-// number is current if nothing came after that: its token may be new. If something did, or is held, the bookmark may be a
-// heartbeat within a unit, and says nothing of it.
+// kindOfRepeated is the part of the table for numbers that are low, or the last one.
 func (b *Inbox[A, M]) kindOfRepeated(in *Arrival[M]) Kind {
 	switch {
 	case !in.Control:

@@ -62,6 +62,7 @@ func (o *Outbox[A]) Detach() Counts {
 	defer o.mu.Unlock()
 	var none A
 	o.attempt = none
+	o.changed() // CloseSend may be waiting
 	for o.busy && !o.leaving {
 		o.wait()
 	}

@@ -22,7 +22,7 @@ func (o *Outbox[A]) Encoded(v any) (data mem.BufferSlice, turn uint64) {
 	if o.inHand == nil || o.inHand != v || o.resend == nil {
 		return nil, turn
 	}
-	o.inHand, o.coded = nil, turn
+	o.inHand, o.coded = nil, max(o.coded, turn)
 	o.resend.Ref()
 	return o.resend, turn
 }
@@ -34,7 +34,7 @@ func (o *Outbox[A]) Keep(v any, turn uint64, data mem.BufferSlice) mem.BufferSli
 	data = o.copies.fit(data) // it may copy: not while mu is held
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.coded = turn
+	o.coded = max(o.coded, turn) // a late one says nothing of the message in hand
 	if o.inHand == nil || o.inHand != v || o.turn.Load() != turn {
 		return data
 	}
@@ -142,9 +142,6 @@ func (o *Outbox[A]) Resumed(said Said) Attempt {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.free()
-	if said == Failed {
-		return GivenUp
-	}
 	return outcomeOf(said, Yes, true).Attempt
 }
 

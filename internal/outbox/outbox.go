@@ -41,7 +41,7 @@ type Outbox[A comparable] struct {
 
 	attempt A      // takes messages; none while there is none, or while it is being replayed to
 	busy    bool   // a message or a half-close is on its way
-	waiting int    // how many calls of the application's wait: Begin and AwaitAcked
+	waiting int    // how many calls of the application's wait: Begin, CloseSend and AwaitAcked
 	leaving bool   // the stream's context is done: do not wait for what is on its way
 	ended   error  // what Send returns from now on
 	ticks   uint64 // of the timer that watches the limits
@@ -61,7 +61,7 @@ type Outbox[A comparable] struct {
 	inHand any               // the message on its way, until the codec has seen it
 	number uint64            // its sequence number
 	resend mem.BufferSlice   // its bytes, if they are known already
-	coded  uint64            // the last turn in which the codec has encoded anything
+	coded  uint64            // the newest turn in which the codec has encoded anything
 
 	// written while mu is held, read without it by the codec, for each message
 	turn  atomic.Uint64 // counts what was in hand: a message that comes again has another one
@@ -219,6 +219,7 @@ func (o *Outbox[A]) Forget(t Ticket[A]) {
 func (o *Outbox[A]) takeBack(t Ticket[A]) {
 	o.sent--
 	o.last = t.before
+	o.acked = min(o.acked, o.last) // the other end has acknowledged what it cannot have: the next one has this number
 	o.dropNewest(t)
 }
 
@@ -247,6 +248,7 @@ func (o *Outbox[A]) Abandon(a A) {
 	if o.attempt == a {
 		var none A
 		o.attempt = none
+		o.changed() // CloseSend may be waiting
 	}
 }
 

@@ -1,0 +1,448 @@
+package inbox
+
+import (
+	"errors"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+)
+
+var (
+	errEnd    = errors.New("the end of the stream")
+	errClosed = errors.New("closed")
+)
+
+// machine runs one random script on an inbox, on an inbox whose fast lane is shut before each call, and on the reference.
+type machine struct {
+	boxes   [2]*Inbox[int, int]
+	counted [2]uint64
+	moved   [2]uint64
+	ref     reference
+
+	closely bool // look at the fields after each step: that shuts the lane, too
+	report  *Report
+	holder  int // the attempt of whoever is busy
+	next    int // the next attempt
+	sent    int // messages so far
+	clocked bool
+}
+
+func newMachine(t *rapid.T, rows []row) *machine {
+	m := &machine{next: 1, closely: rapid.Bool().Draw(t, "look closely")}
+	config := Config{
+		Hold:            rapid.Bool().Draw(t, "hold"),
+		HoldLimit:       rapid.SampledFrom([]int{0, 300, 1000, 1 << 20}).Draw(t, "hold limit"),
+		DeliverOverflow: rapid.Bool().Draw(t, "deliver overflow"),
+		NoGaps:          rapid.Bool().Draw(t, "no gaps"),
+		Manual:          rapid.Bool().Draw(t, "manual"),
+		MaxReady:        rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "max ready"),
+		MaxReadySize:    rapid.SampledFrom([]int{1, 400, 1 << 20}).Draw(t, "max ready size"),
+	}
+	m.ref = reference{config: config, rows: rows}
+	for i := range m.boxes {
+		config.Counted = func() { m.counted[i]++ }
+		config.Moved = func() { m.moved[i]++ }
+		m.boxes[i] = New[int, int](config)
+	}
+	return m
+}
+
+// shut closes the fast lane of b: nothing opens it until the next call has let go of the lock.
+func shut(b *Inbox[int, int]) {
+	b.lock()
+	b.mu.Unlock()
+}
+
+// same calls f for both inboxes and returns what it returns, which has to be the same.
+func same[R any](t require.TestingT, m *machine, what string, f func(b *Inbox[int, int]) R) R {
+	fast := within(t, what, func() R { return f(m.boxes[0]) })
+	shut(m.boxes[1])
+	slow := within(t, what, func() R { return f(m.boxes[1]) })
+	require.Equal(t, slow, fast, "%s with the fast lane, against the same with the lane shut", what)
+	return fast
+}
+
+// within returns what f returns, and does not wait for ever.
+func within[R any](t require.TestingT, what string, f func() R) (r R) {
+	done := make(chan struct{})
+	go func() { defer close(done); r = f() }()
+	timer := time.NewTimer(20 * time.Second)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		require.FailNow(t, what+" waits for ever, though it has nothing to wait for")
+	}
+	return r
+}
+
+// begun is what Begin returns.
+type begun struct {
+	Message *int
+	Attempt int
+	Err     error
+}
+
+func (m *machine) begin(t *rapid.T) {
+	if m.ref.busy && !m.ref.standIn || m.ref.wouldWait() {
+		return
+	}
+	got := same(t, m, "Begin", func(b *Inbox[int, int]) (r begun) {
+		r.Message, r.Attempt, r.Err = b.Begin()
+		return r
+	})
+	var want begun
+	want.Message, want.Attempt, want.Err = m.ref.begin()
+	require.Equal(t, want, got, "what Begin returns: the next message in order (no loss, no repeat), else the attempt")
+	if got.Attempt != 0 {
+		m.holder = got.Attempt
+	}
+}
+
+// arrived is what Arrived returns, and what it leaves of the message.
+type arrived struct {
+	Mine   bool
+	Report *Report
+	Left   *int
+}
+
+func (m *machine) arrive(t *rapid.T, in Arrival[int], queue bool) {
+	attempt := m.holder
+	got := same(t, m, "Arrived", func(b *Inbox[int, int]) (r arrived) {
+		in := in
+		r.Mine, r.Report = b.Arrived(attempt, &in, queue)
+		if r.Report != nil {
+			report := *r.Report // it is the inbox's own
+			r.Report = &report
+		}
+		if r.Mine {
+			r.Left = in.Message
+		}
+		return r
+	})
+	var want arrived
+	want.Mine, want.Report = m.ref.arrive(in, queue)
+	if want.Mine {
+		want.Left = in.Message
+	}
+	require.Equal(t, want, got, "what Arrived says of %+v", in)
+	m.report = want.Report
+}
+
+// settle acts on the report of the last message, if there is one.
+func (m *machine) settle(t *rapid.T) {
+	if m.report == nil {
+		return
+	}
+	require.True(t, m.boxes[0].busy || !m.ref.busy, "Arrived with a report leaves the caller busy")
+	broken := m.report.Breaks()
+	for _, b := range m.boxes {
+		b.Settle(m.holder, broken)
+	}
+	m.ref.busy, m.ref.standIn, m.report = false, false, nil
+	if broken {
+		m.ref.refused = m.holder
+	}
+}
+
+// message draws what arrives. Most often it is next, and has a position.
+func (m *machine) message(t *rapid.T) Arrival[int] {
+	m.sent++
+	number := m.sent
+	at := m.ref.resume()
+	in := Arrival[int]{Message: &number, Size: rapid.SampledFrom([]int{0, 10, 150, 500}).Draw(t, "size"), HasPosition: true}
+	in.Control = rapid.IntRange(0, 5).Draw(t, "control") == 0
+	switch rapid.SampledFrom([]string{
+		"next", "next", "next", "none", "none", "skip", "last", "low", "token", "other lineage", "highest",
+	}).Draw(t, "position") {
+	case "next":
+		at.Seq++
+		at.Token = rapid.SampledFrom([]string{"", "t"}).Draw(t, "token")
+	case "none":
+		at, in.HasPosition = checkpoint.Position{}, false
+	case "skip":
+		at.Seq += 3
+	case "last":
+		at.Token = "again"
+	case "low":
+		at.Seq -= min(at.Seq, 2)
+		at.Token = "low" // no zero position: the caller takes that for none
+	case "token":
+		at.Seq, at.Token = 0, "alone"
+	case "other lineage":
+		at.Lineage += "x"
+	case "highest":
+		at.Seq = math.MaxUint64
+	}
+	in.Position = at
+	return in
+}
+
+// receive is one message of the application's: Begin, and if that returns the attempt, Arrived and Settle.
+func (m *machine) receive(t *rapid.T) {
+	if m.begin(t); m.ref.busy && !m.ref.standIn {
+		m.arrive(t, m.message(t), false)
+		m.settle(t)
+	}
+}
+
+// flood is the way of messages that are next, for which the fast lane is.
+func (m *machine) flood(t *rapid.T) {
+	positions := rapid.Bool().Draw(t, "positions")
+	for range rapid.IntRange(1, 9).Draw(t, "messages") {
+		if m.begin(t); !m.ref.busy || m.ref.standIn {
+			return
+		}
+		m.sent++
+		number := m.sent
+		in := Arrival[int]{Message: &number}
+		if positions {
+			in.Position, in.HasPosition = m.ref.resume(), true
+			in.Position.Seq++
+		}
+		m.arrive(t, in, false)
+		m.settle(t)
+	}
+}
+
+func (m *machine) refuse(t *rapid.T) {
+	if !m.ref.busy || m.report != nil {
+		return
+	}
+	received := rapid.Bool().Draw(t, "received")
+	for _, b := range m.boxes {
+		b.Refuse(m.holder, received)
+	}
+	m.ref.busy, m.ref.standIn, m.ref.refused = false, false, m.holder
+	if received {
+		m.ref.received++
+	}
+}
+
+// claim is Claim, if that would not wait, and one message.
+func (m *machine) claim(t *rapid.T) {
+	wait := rapid.Bool().Draw(t, "wait")
+	a := m.ref.attempt
+	if rapid.IntRange(0, 5).Draw(t, "of an old attempt") == 0 {
+		a--
+	}
+	if a == 0 {
+		return
+	}
+	if wait && a == m.ref.attempt && a != m.ref.refused && !m.ref.leaving && (m.ref.busy || m.ref.full()) {
+		return
+	}
+	want := !m.ref.busy && a == m.ref.attempt && a != m.ref.refused && (wait || !m.ref.full())
+	got := same(t, m, "Claim", func(b *Inbox[int, int]) bool { return b.Claim(a, wait) })
+	require.Equal(t, want, got, "whether Claim(%d, %t) lets somebody receive in the application's place", a, wait)
+	if got {
+		m.ref.busy, m.ref.standIn, m.ref.since = true, !wait, m.ref.ticks
+		m.holder = a
+	}
+}
+
+func (m *machine) detach(t *rapid.T) {
+	if m.ref.busy && !m.ref.leaving || m.report != nil {
+		return // it would wait
+	}
+	all := rapid.IntRange(0, 3).Draw(t, "all") == 0
+	got := same(t, m, "Detach", func(b *Inbox[int, int]) Standing { return b.Detach(all) })
+	require.Equal(t, m.ref.detach(all), got, "where the stream stands (invariant 12)")
+}
+
+// attach begins the next attempt, after what Resume learned of it and what it has received.
+func (m *machine) attach(t *rapid.T) {
+	if m.ref.attempt != 0 || m.ref.busy || m.report != nil {
+		return
+	}
+	a := m.next
+	m.next++
+	for range rapid.IntRange(-4, 3).Draw(t, "delivered by Resume") {
+		m.holder = a
+		m.arrive(t, m.message(t), true)
+		m.settle(t)
+		if m.ref.refused == a {
+			break
+		}
+	}
+	for _, b := range m.boxes {
+		b.Attach(a)
+	}
+	m.ref.attempt, m.ref.fresh = a, true
+}
+
+func (m *machine) position(t *rapid.T) checkpoint.Position {
+	p := m.ref.resume()
+	p.Seq = rapid.SampledFrom([]uint64{0, p.Seq, p.Seq + 1, 1}).Draw(t, "seq")
+	p.Token = rapid.SampledFrom([]string{"", "t"}).Draw(t, "token")
+	p.Lineage += rapid.SampledFrom([]string{"", "", "y"}).Draw(t, "lineage")
+	return p
+}
+
+// begins is RestartFrom, WithPosition, or an anchor.
+func (m *machine) begins(t *rapid.T) {
+	if m.ref.attempt != 0 || m.ref.busy || m.report != nil || len(m.ref.held) > 0 {
+		return
+	}
+	p := m.position(t)
+	switch rapid.SampledFrom([]string{"begins", "starts", "anchor"}).Draw(t, "how") {
+	case "begins":
+		for _, b := range m.boxes {
+			b.Begins(p)
+		}
+		m.ref.moveTo(p)
+	case "starts":
+		if len(m.ref.arrived) > 0 || m.ref.ended != nil {
+			return // it is the first thing that happens
+		}
+		for _, b := range m.boxes {
+			b.StartsFrom(p)
+		}
+		m.ref.moveTo(p)
+		m.ref.done = len(m.ref.handed)
+	case "anchor":
+		type result struct {
+			Anchored
+			Have checkpoint.Position
+		}
+		got := same(t, m, "Anchor", func(b *Inbox[int, int]) (r result) {
+			r.Anchored, r.Have = b.Anchor(p)
+			return r
+		})
+		is, have := m.ref.anchor(p)
+		require.Equal(t, result{is, have}, got, "what the anchor %+v is to the stream (invariant 1)", p)
+	}
+}
+
+// end ends the stream, in one way or the other.
+func (m *machine) end(t *rapid.T) {
+	switch rapid.SampledFrom([]string{"", "", "", "", "leave", "end", "abrupt", "abandon"}).Draw(t, "end") {
+	case "leave":
+		for _, b := range m.boxes {
+			b.Leave()
+		}
+		m.ref.leaving = true
+	case "end", "abrupt":
+		abrupt := rapid.Bool().Draw(t, "abrupt")
+		for _, b := range m.boxes {
+			b.End(errEnd, abrupt)
+		}
+		m.ref.attempt = 0
+		if m.ref.ended == nil {
+			m.ref.ended, m.ref.abrupt = errEnd, abrupt
+		}
+	case "abandon":
+		for _, b := range m.boxes {
+			b.Abandon(errClosed)
+		}
+		if m.ref.ended == nil || len(m.ref.ready) > 0 && !m.ref.abrupt {
+			m.ref.ended = errClosed
+		}
+		m.ref.ready, m.ref.abrupt = nil, true
+	}
+}
+
+func (m *machine) tick(t *rapid.T) {
+	type ticked struct {
+		Waited uint64
+		Fresh  bool
+	}
+	got := same(t, m, "Tick", func(b *Inbox[int, int]) (r ticked) {
+		r.Waited, r.Fresh = b.Tick()
+		return r
+	})
+	m.ref.ticks++
+	want := ticked{Fresh: m.ref.fresh}
+	if m.ref.busy && !m.ref.standIn {
+		want.Waited = m.ref.ticks - m.ref.since
+	}
+	require.Equal(t, want, got, "for how many ticks the application has waited")
+	if rapid.IntRange(0, 3).Draw(t, "rewait") == 0 {
+		for _, b := range m.boxes {
+			b.Rewait()
+		}
+		m.ref.since = m.ref.ticks - 1
+	}
+}
+
+// check compares everything that can be seen with the reference.
+func (m *machine) check(t *rapid.T) {
+	r := &m.ref
+	got := same(t, m, "Stats", func(b *Inbox[int, int]) Counts {
+		c := b.Stats()
+		require.Equal(t, m.clocked && b.lane.last.Load() > 0, !c.LastMessage.IsZero(), "whether a time is known")
+		c.LastMessage = time.Time{}
+		return c
+	})
+	m.clocked = true
+	require.Equal(t, Counts{
+		Received: r.received, Deliveries: messages(r.handed), Duplicates: r.duplicates,
+		Ready: len(r.ready), Held: len(r.held), HeldSize: sizeOf(r.held),
+		Delivered: last(r.handed), Processed: last(r.handed[:r.done]), Ticks: r.ticks,
+	}, got, "the statistics (invariants 2 and 3)")
+	require.Equal(t, r.resume(), m.boxes[0].Position(), "where the next attempt starts")
+	require.Equal(t, last(r.handed[:r.done]), m.boxes[0].Committable(), "what may be committed (invariant 3)")
+	for i, b := range m.boxes {
+		require.Equal(t, r.counted, m.counted[i], "processed messages that the committer was told of")
+		require.Equal(t, r.moved, m.moved[i], "positions alone that the committer was told of")
+		m.fields(t, b)
+	}
+}
+
+// fields looks at what the comments on the fields say.
+func (m *machine) fields(t *rapid.T, b *Inbox[int, int]) {
+	b.lock()
+	defer b.unlock()
+	r := &m.ref
+	require.Zero(t, b.lane.word.Load(), "the lane while the lock is held")
+	require.Zero(t, b.waiters, "who waits")
+	require.Equal(t, r.busy, b.busy, "whether somebody is in RecvMsg")
+	require.Equal(t, r.standIn, b.standIn, "whether that is not the application")
+	require.Equal(t, r.attempt, b.attempt, "the attempt")
+	require.Equal(t, sizeOf(r.ready), b.readySize, "the cost of what is ready (invariant 40)")
+	require.Equal(t, messages(r.arrived), b.accepted, "messages that have arrived for good")
+	require.Equal(t, r.uncovered(), b.uncovered, "messages after the last position")
+	require.Equal(t, messages(r.handed[r.done:]) > 0, b.handedOver,
+		"whether a message is in the application's hands")
+}
+
+// Whatever happens, in whatever order: the application sees each message that arrived for good once, in order, and the
+// positions, the counters and what is told stand where lists of everything say, with the fast lane and without (invariants
+// 2, 3, 5, 6, 12, 13 and 17).
+func TestAnInboxIsLists(t *testing.T) {
+	t.Parallel()
+	rows, err := kindTable()
+	require.NoError(t, err)
+	rapid.Check(t, func(t *rapid.T) {
+		m := newMachine(t, rows)
+		t.Repeat(map[string]func(*rapid.T){
+			"receive": m.receive, "receive again": m.receive, "flood": m.flood, "flood again": m.flood,
+			"begin": m.begin, "refuse": m.refuse, "claim": m.claim,
+			"arrive": func(t *rapid.T) {
+				if m.ref.busy && m.report == nil {
+					m.arrive(t, m.message(t), m.ref.standIn || m.ref.attempt != m.holder)
+				}
+			},
+			"settle": m.settle, "detach": m.detach, "attach": m.attach, "begins": m.begins,
+			"end": m.end, "tick": m.tick,
+			"process all": func(*rapid.T) {
+				for _, b := range m.boxes {
+					b.ProcessAll()
+				}
+				m.ref.done = len(m.ref.handed)
+			},
+			"look": m.check,
+			"": func(t *rapid.T) {
+				if m.closely {
+					m.check(t)
+				}
+			},
+		})
+		m.check(t)
+	})
+}
