@@ -339,13 +339,8 @@ func ExampleError() {
 	if errors.Is(err, io.EOF) {
 		return // the server has ended the stream with OK
 	}
-	if e, ok := errors.AsType[*stream.Error](err); ok {
-		switch e.Reason {
-		case stream.ReasonSendsInDoubt:
-			fmt.Println("use WithReplay or WithAtMostOnceSends:", e.Cause)
-		default:
-			fmt.Println(e)
-		}
+	if e, ok := errors.AsType[*stream.Error](err); ok && e.Reason == stream.ReasonSendsInDoubt {
+		fmt.Println("use WithReplay or WithAtMostOnceSends:", e.Cause)
 	}
 	// Output:
 	// server got 1
