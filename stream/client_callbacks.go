@@ -39,8 +39,8 @@ type Callbacks[Req, Res any] struct {
 	// Checkpoint returns the position that the stream has reached with m, and true. It returns false if the stream
 	// cannot resume after m. The zero Position counts as false.
 	//
-	// Checkpoint needs Resume, WithReplay, WithRestart or WithoutResume. Otherwise Resilient returns an error, because
-	// nothing would use the position.
+	// Checkpoint needs Resume, WithReplay, WithRestart, or WithoutResume without a store. Otherwise Resilient returns an
+	// error, because nothing would use the position.
 	Checkpoint func(m *Res) (p checkpoint.Position, ok bool)
 
 	// Control reports whether m belongs to the protocol, as an acknowledgement or a heartbeat does. Such a message is
@@ -135,8 +135,8 @@ func (r *Resumption[Req, Res]) Send(m *Req) error {
 	return err
 }
 
-// Recv receives a message from this attempt. The application gets the message only if Resume passes it to Deliver. The
-// same is true for the callbacks.
+// Recv receives a message from this attempt. The application and the other callbacks do not see the message, unless
+// Resume passes it to Deliver.
 func (r *Resumption[Req, Res]) Recv() (*Res, error) {
 	m, err := r.attempt.recv(nil)
 	if err != nil {

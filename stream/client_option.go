@@ -76,12 +76,14 @@ const (
 
 // ReplayLimits limits what WithReplay keeps. The zero value has the defaults.
 type ReplayLimits struct {
-	// Messages is the most unacknowledged messages that are kept. Zero: 16,384. Negative: as many as Bytes allows at 96
-	// bytes each. If this is smaller than the data in flight, fast senders stall.
+	// Messages is the maximum number of messages that are kept. Zero: 16,384. Negative: as many as Bytes allows at 96
+	// bytes each.
 	Messages int
-	// Bytes is the most bytes that these messages may have, encoded. The newest message may exceed it. Zero: 16 MiB.
-	// Negative: no limit. If Messages is negative too, that is an error. If this is smaller than the data in flight, 64
-	// KiB by default and more on long or fast connections, fast senders stall.
+	// Bytes is their maximum size, encoded. The newest message may exceed it. Zero: 16 MiB. Negative: no limit. It is an
+	// error if both fields are negative.
+	//
+	// If the limits are smaller than the data in flight, fast senders stall. 64 KiB are in flight by default, and more on
+	// long or fast connections.
 	Bytes int
 	// FailWhenFull makes Send return an error with ReasonWindowFull if a limit is reached. By default Send waits for an
 	// acknowledgement.

@@ -86,7 +86,7 @@ func WithPosition(p checkpoint.Position) ClientOption {
 }
 
 // WithAckTimeout gives up an attempt if sent messages are unacknowledged and no acknowledgement has come for d, whatever
-// else the server sends. The stream then resumes. It needs Callbacks.Acked. Default, and zero or less: no limit.
+// else the server sends. That counts as a lost connection. It needs Callbacks.Acked. Default, and zero or less: no limit.
 //
 // The limit is noticed up to d/8 late, or 1 ms if that is more. If nobody receives, the stream receives by itself to look
 // for acknowledgements.
@@ -126,15 +126,16 @@ func DeliverImmediately() ClientOption {
 // the held messages are dropped, because they come again. So each message is handed over exactly once within a process.
 // If the server ends the stream with OK, the held messages are handed over. Default: [DeliverImmediately].
 //
-// maxBytes is the most that is held, in bytes of encoded messages. Each message counts for at least 96 bytes. overflow
-// says what happens to more. It needs Callbacks.Checkpoint. A maxBytes of zero or less is an error.
+// maxBytes limits what is held, in bytes of encoded messages. Each message counts for at least 96 bytes. A maxBytes of
+// zero or less is an error. overflow says what happens if more arrives. HoldUntilCheckpoint needs Callbacks.Checkpoint.
 func HoldUntilCheckpoint(maxBytes int, overflow Overflow) ClientOption {
 	return clientOption(func(o *clientOptions) { o.holds, o.holdLimit, o.overflow = true, maxBytes, overflow })
 }
 
 // WithGapDetection says that the Seq of messages with a position rises by one, without holes. If a number is missing, the
-// attempt is given up and the stream resumes. If the number is still missing then, the stream ends with ReasonGap. It
-// needs Callbacks.Checkpoint. Default: holes are allowed.
+// attempt is given up, as after a lost connection. If the number is still missing after the resume, the stream ends with
+// ReasonGap. Messages for which Callbacks.Control returns true are not checked. It needs Callbacks.Checkpoint. Default:
+// holes are allowed.
 func WithGapDetection() ClientOption {
 	return clientOption(func(o *clientOptions) { o.gapDetection = true })
 }
@@ -169,8 +170,8 @@ func WithOpenTimeout(d time.Duration) ClientOption {
 	return clientOption(func(o *clientOptions) { o.limits.open = d })
 }
 
-// WithFirstMessageTimeout limits the time that Recv waits for the first message of an attempt, of any kind. If it is
-// over, the attempt is given up and the stream resumes. Default, and zero or less: WithIdleTimeout applies to the first
+// WithFirstMessageTimeout limits the time that Recv waits for the first message of an attempt, of any kind. After that
+// the attempt is given up, as after a lost connection. Default, and zero or less: WithIdleTimeout applies to the first
 // message, too.
 //
 // The limit is noticed late by up to an eighth of it or of WithIdleTimeout, whichever is shorter, or 1 ms if that is more.
@@ -178,20 +179,21 @@ func WithFirstMessageTimeout(d time.Duration) ClientOption {
 	return clientOption(func(o *clientOptions) { o.limits.firstMessage = d })
 }
 
-// WithIdleTimeout limits the time that Recv waits for the next message, of any kind. If it is over, the attempt is given
-// up and the stream resumes. It finds dead connections that look alive. A server that may have nothing to say for longer
-// must send heartbeats; see Callbacks.Control. Default, and zero or less: no limit.
+// WithIdleTimeout limits the time that Recv waits for the next message, of any kind. After that the attempt is given up,
+// as after a lost connection. Use it to find dead connections that look alive. A server that may have nothing to say for
+// longer must send heartbeats; see Callbacks.Control. Default, and zero or less: no limit.
 //
 // The limit is noticed up to d/8 late, or 1 ms if that is more.
 //
-// The next attempt uses the same connection as long as grpc takes it to be alive. Use keepalive
-// (grpc.WithKeepaliveParams, 10 s or more), so that grpc notices.
+// The next attempt uses the same connection as long as grpc takes it to be alive. Use grpc.WithKeepaliveParams, so that
+// grpc notices. The server must allow the pings, with keepalive.EnforcementPolicy: by default it ends a connection that
+// pings more often than every 5 minutes.
 func WithIdleTimeout(d time.Duration) ClientOption {
 	return clientOption(func(o *clientOptions) { o.limits.idle = d })
 }
 
-// WithSendTimeout limits the time that the transport takes to accept one message. It takes long if flow control stalls
-// because the server does not read. If the time is over, the attempt is given up and the stream resumes. Waiting for an
+// WithSendTimeout limits the time that the transport takes to accept one message. It takes long if the server does not
+// read, so that flow control stalls. After that time the attempt is given up, as after a lost connection. Waiting for an
 // attempt or for room in the replay buffer does not count. Default, and zero or less: no limit.
 //
 // The limit is noticed up to d/8 late, or 1 ms if that is more.

@@ -13,12 +13,12 @@ import (
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
-// Complete is returned by a Resume callback, or by Callbacks.Err, if nothing remains to be done. The stream ends as if the
-// server had ended it with OK, and nothing more is sent.
+// Complete is returned by a Resume callback, or by Callbacks.Err, if nothing remains to be done. Nothing more is sent, and
+// the stream ends as if the server had ended it with OK. WithEndless does not change that.
 var Complete = errors.New("stream: nothing remains to be done") //nolint:errname,gochecknoglobals,staticcheck // not a failure, like io.EOF
 
 // ErrPositionLost is returned by a Resume callback, or by Callbacks.Err, if the server no longer has what follows the
-// position. Wrapping it works, too. Then Callbacks.Lost decides.
+// position. It may be wrapped. Then Callbacks.Lost decides.
 var ErrPositionLost = errors.New("stream: the server no longer has the position")
 
 // ErrClosed is the cause of the error of a stream that Close has ended.
@@ -33,7 +33,7 @@ const (
 	// ReasonServer means that the stream was ended by an error that is not resumed: a status of the server, or an error
 	// of the client's connection. The cause is that error. See [Resumable], WithAlsoResumable and WithResumable.
 	ReasonServer
-	// ReasonContext means that the application's context is done: cancelled, or past its deadline.
+	// ReasonContext means that the context is done, cancelled or past its deadline: the one given to Resilient, or to Flush.
 	ReasonContext
 	// ReasonClosed means that the application called Close.
 	ReasonClosed

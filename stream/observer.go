@@ -40,8 +40,8 @@ type AttachedObserver interface {
 	OnAttached(info Info, from checkpoint.Position)
 }
 
-// DetachedObserver is told that an attempt was lost or could not be opened, and that the stream goes on. cause is
-// the error.
+// DetachedObserver is told that an attempt was lost or could not be opened, and why, if it may be resumed. Otherwise
+// [ClosedObserver] is told.
 type DetachedObserver interface{ OnDetached(info Info, cause error) }
 
 // ReconnectScheduledObserver is told how long the stream waits before it opens the next attempt. Only policies of
