@@ -15,7 +15,7 @@ import (
 // it again after Send has returned.
 //
 // If the server has ended the stream, Send returns io.EOF, and Recv returns how. After any other end it returns the
-// [*Error] of the end. An [*Error] with one of these reasons is about m alone:
+// [*Error] of the end. While the stream goes on (State is not Closed), Send returns an [*Error] about m alone:
 //
 //   - ReasonMessage, ReasonWindowFull: m was not sent. If grpc rejected m for its size or its encoding, grpc has also
 //     aborted the attempt. The stream then goes on as after any other loss, or ends.
