@@ -8,8 +8,8 @@ import (
 	"iter"
 )
 
-// Flush waits until everything that was sent is acknowledged, across outages, and returns nil. If that cannot be, it
-// returns an [*Error]: with ReasonUnacked if the server has ended the stream with OK, with ReasonContext if ctx is done,
+// Flush waits until everything that was sent before is acknowledged, across outages, and returns nil. If that cannot be,
+// it returns an [*Error]: with ReasonUnacked if the server has ended the stream with OK, with ReasonContext if ctx is done,
 // and otherwise with the reason for which the stream ended. With WithReplay, the messages that are not acknowledged are in
 // [ClientStream.Unacked].
 //

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -68,7 +69,7 @@ func collects(acked, last uint64, err error) func(bidi) error {
 				return recvErr
 			}
 			n := frameOf(m).seq
-			fmt.Println("server got", n)
+			_, _ = fmt.Fprintln(os.Stdout, "server got", n)
 			if n <= acked {
 				if sendErr := s.Send(frame{kind: ack, seq: n}.response()); sendErr != nil {
 					return sendErr
