@@ -7,74 +7,93 @@ import (
 	"github.com/streamsafe/streamsafe/internal/outbox"
 )
 
-// Callbacks are what a stream asks the application. All are optional.
+// Callbacks connect a stream to the protocol of the application. All are optional.
 //
-// Err, Acked, Checkpoint and Control are called once for each message received, in this order, in the order of arrival,
-// in the goroutine that receives it; where one of them shows that the attempt has to end, the others are not called.
-// Resume, Lost and Replay are called one at a time, but that hedged opens run one Resume each. None may call Send or Recv
-// of the stream; all may call Close, State and Stats. They have to return soon after their context is done.
+// Err, Acked, Checkpoint and Control are called once for each received message, in this order, in the goroutine that
+// receives the message. If one of them shows that the attempt has to end, those after it are not called. Sequence is
+// called by Send. Resume, Lost and Replay are called one at a time, except that hedged opens each run a Resume.
+//
+// A callback must not call Send or Recv of the stream. It may call Close, State and Stats. It must return soon after its
+// context is done.
 type Callbacks[Req, Res any] struct {
-	// Resume starts an attempt where the stream stopped. It runs on every attempt, the first included, before any
-	// message of the application flows. An error ends the attempt and is classified like one of the server; an error
-	// that carries no status ends the stream with ReasonResume, unless Recv has failed: then that counts. [Complete] ends
-	// the stream with io.EOF, and [ErrPositionLost] asks Lost.
+	// Resume tells the server where to start. It runs on each attempt, the first included, before messages of the
+	// application flow. [Resumption.Position] is the position to start from.
+	//
+	// An error ends the attempt. An error with a gRPC status counts as if the server had sent it; see [Resumable]. An
+	// error without a status ends the stream with ReasonResume. If Resumption.Recv failed and the error of Resume has no
+	// status, the error of Resumption.Recv is used instead. [Complete] ends the stream with io.EOF. [ErrPositionLost]
+	// says that the position is lost; see Lost.
+	//
+	// If Resume is nil, a new attempt sends nothing first.
 	Resume func(ctx context.Context, r *Resumption[Req, Res]) error
 
-	// Err reports the error that m tells of, nil where it tells of none: some protocols say in a message what others say
-	// in a status (compacted, too old, overloaded, done). Such a message is not handed over, and the other callbacks do
-	// not see it. It ends the attempt, and the error is classified like one of the server: by its status code, with
-	// [ErrPositionLost] for Lost, and io.EOF or [Complete] for the end of the stream with io.EOF. One that carries no
-	// status is the server's last word.
+	// Err returns the error that m reports, or nil if m reports none. Some protocols put into a message what others put
+	// into a status: compacted, too old, overloaded, done.
+	//
+	// A message with an error is not handed over, and the other callbacks do not see it. It ends the attempt. An error
+	// with a gRPC status counts as if the server had sent it; see [Resumable]. An error without a status ends the stream
+	// with ReasonServer. [ErrPositionLost] says that the position is lost. io.EOF and [Complete] count as OK from the
+	// server.
 	Err func(m *Res) error
 
-	// Checkpoint reports the position that m takes the stream to; ok is false where m is no resume point. The zero
-	// Position counts as none.
+	// Checkpoint returns the position that the stream has reached with m, and true. It returns false if the stream
+	// cannot resume after m. The zero Position counts as false.
+	//
+	// Checkpoint needs Resume, WithReplay, WithRestart, or WithoutResume without a store. Otherwise Resilient returns an
+	// error, because nothing would use the position.
 	Checkpoint func(m *Res) (p checkpoint.Position, ok bool)
 
-	// Control tells that m belongs to the protocol (an acknowledgement, a bookmark, a heartbeat): it is accounted for
-	// and not handed to the application.
+	// Control reports whether m belongs to the protocol, as an acknowledgement or a heartbeat does. Such a message is
+	// accounted for, but Recv does not return it. If it has a position, that is a bookmark: the stream has reached it.
 	Control func(m *Res) bool
 
-	// Acked reports the highest sequence number among sent messages that m acknowledges. A number that was neither sent
-	// nor told to Acknowledge ends the stream with ReasonProtocol; one that was acknowledged before is ignored (invariant
-	// 7).
+	// Acked returns the highest sequence number among sent messages that m acknowledges, and true. All lower numbers are
+	// acknowledged, too. It returns false if m acknowledges nothing. A number at or below an earlier one is ignored. A
+	// number that was never sent ends the stream with ReasonProtocol.
 	Acked func(m *Res) (seq uint64, ok bool)
 
-	// Sequence is the number of an outgoing message. It is above zero and rises from message to message; one that does not
-	// is refused with ReasonMessage. The library does not transmit it. Nil: messages count 1, 2, 3 … as they are sent, on from
-	// a number that Acknowledge tells before the first of them.
+	// Sequence returns the sequence number of an outgoing message. Numbers must be above zero and must rise. Otherwise
+	// Send returns an error with ReasonMessage. This package does not transmit the number: put it into the message, so
+	// that the server can recognize a message that it has already received.
+	//
+	// If Sequence is nil, messages count 1, 2, 3 and so on. If Resume calls [Resumption.Acknowledge] before anything was
+	// sent, they count on from that number.
 	Sequence func(m *Req) uint64
 
-	// Replay is shown each message before it is sent again and may change it, or drop it with nil (an upload cuts off
-	// what the server already has). acked is the highest acknowledged sequence number. The number of the message stays
-	// what it was. m is the stream's own copy, and what is returned is kept in its place.
+	// Replay sees each message before it is sent again. It returns the message to send, or nil to drop it. So an upload
+	// can cut off what the server already has. acked is the highest acknowledged sequence number.
+	//
+	// m is a copy that Replay may change. What it returns is sent now, and kept for later replays. The sequence number
+	// of the message does not change. Replay needs WithReplay.
 	Replay func(m *Req, acked uint64) *Req
 
-	// Lost is asked when the server says that the position is gone, or when the lineage of the positions has changed.
-	// An error ends the stream with ReasonResume. Nil: the stream fails with ReasonPositionLost.
+	// Lost decides what happens when the position is lost: the server no longer has what follows it (see
+	// [WithPositionLost]), or positions have another Lineage. at is the lost position, and cause is the error that said so.
+	// Return [RestartFrom] to continue from another position. The zero Recovery ends the stream with ReasonPositionLost,
+	// and so does a nil Lost. An error ends the stream with ReasonResume.
 	//
-	// What arrived before may still wait for Recv. To tell the application of the loss in its place, let the Token of the
-	// new position say that it has to be told (without a Seq), and Resume Deliver a message that does, whose position says
-	// so no more.
+	// Messages that arrived before the loss may still wait for Recv when Lost runs. To tell the application of the loss
+	// in the right place, see the example.
 	Lost func(ctx context.Context, at checkpoint.Position, cause error) (Recovery, error)
 }
 
-// Recovery is Lost's answer. The zero value gives up: the stream fails with ReasonPositionLost.
+// Recovery is the answer of Callbacks.Lost. The zero value ends the stream with ReasonPositionLost.
 type Recovery struct {
 	restart bool
 	from    checkpoint.Position
 }
 
-// RestartFrom makes the next attempt begin at p, and what is known of sequence numbers is forgotten. The zero Position
-// means from the beginning. The attempt waits for its turn as after any loss. Where there is a store, a p with a lower
-// Seq needs another Lineage: a store does not go back within one, and takes no position until that is passed again.
+// RestartFrom makes the next attempt start from p. The zero Position is the beginning. Messages after p are handed over,
+// also those that the application had before. The stream waits before that attempt as after any other loss.
+//
+// With WithStore, use a new Lineage to go back. The store rejects a lower Seq in the same Lineage, and would keep the old
+// position until the stream has passed it again.
 func RestartFrom(p checkpoint.Position) Recovery { return Recovery{restart: true, from: p} }
 
-// Resumption is an attempt that is being opened, in the hands of the Resume callback. It is valid until Resume
-// returns, and used by one goroutine.
+// Resumption is the attempt that Callbacks.Resume starts. It is valid until Resume returns. One goroutine may use it.
 //
-// What is told it (StartsAt, Acknowledge, Deliver) takes effect when Resume returns nil, and is forgotten otherwise; Acknowledge
-// takes effect with [Complete], too.
+// StartsAt, Acknowledge and Deliver take effect when Resume returns nil, and not if it returns an error. Acknowledge also
+// takes effect if Resume returns [Complete].
 type Resumption[Req, Res any] struct {
 	attempt  *attempt[Req, Res]
 	position checkpoint.Position
@@ -87,21 +106,24 @@ type Resumption[Req, Res any] struct {
 	deliver    []*Res
 }
 
-// Position is where the stream stopped: the last position that has arrived, and is or will be handed over, or the one the
-// store had. It does not change any more (invariant 12). Zero: from the beginning.
+// Position returns the position to resume from: the last one that has arrived. Everything up to it is handed over, or
+// will be by Recv. On the first attempt it is the position of the store or of WithPosition. The zero Position is the
+// beginning. It does not change while Resume runs.
 func (r *Resumption[Req, Res]) Position() checkpoint.Position { return r.position }
 
-// Attempt is the number of this attempt, its epoch, from 1.
+// Attempt returns the number of this attempt. The first one is 1.
 func (r *Resumption[Req, Res]) Attempt() uint64 { return r.attempt.epoch }
 
-// Cause is what the attempt before this one ended with, nil on the first.
+// Cause returns the error that the previous attempt ended with. It is nil on the first attempt.
 func (r *Resumption[Req, Res]) Cause() error { return r.cause }
 
-// Send sends m on the attempt. It is the callback's own: it is not counted, not replayed, not acknowledged. On an
-// attempt that is dead already it returns nil, and the next Recv tells why, as a nil error says nothing of delivery.
+// Send sends m on this attempt only. m has no sequence number, and is neither kept nor sent again.
 //
-// A server that answers each message may stop reading when nobody takes its answers, and then Send waits for ever: where
-// there are many to send, Recv in between.
+// A nil error does not say that the server has m. If the attempt is already dead, Send returns nil and the next Recv
+// returns the cause.
+//
+// A server that answers each message may stop reading if nobody receives its answers. Then Send blocks. If Resume sends
+// many messages, call Recv in between.
 func (r *Resumption[Req, Res]) Send(m *Req) error {
 	err := r.attempt.send(m)
 	switch r.attempt.said(err) {
@@ -113,7 +135,8 @@ func (r *Resumption[Req, Res]) Send(m *Req) error {
 	return err
 }
 
-// Recv receives a message from the attempt. The stream's other callbacks do not see it, unless it is given to Deliver.
+// Recv receives a message from this attempt. The application and the other callbacks do not see the message, unless
+// Resume passes it to Deliver.
 func (r *Resumption[Req, Res]) Recv() (*Res, error) {
 	m, err := r.attempt.recv(nil)
 	if err != nil {
@@ -123,19 +146,23 @@ func (r *Resumption[Req, Res]) Recv() (*Res, error) {
 	return m, nil
 }
 
-// StartsAt tells where the stream begins, where the server said so. A stream without a position takes it as its own,
-// so that a break before the first message loses nothing (invariant 1); the zero Position is the beginning, of a history
-// that is empty, say. Where the stream has a position, an anchor in another lineage, or past it, means that the position
-// is lost.
+// StartsAt tells the stream the position that the server starts from. Call it if the server says so.
+//
+// If the stream has no position yet, p becomes its position. So a break before the first message loses nothing. The
+// zero Position is the beginning, of an empty history for example. If the stream has a position, and p is past it or has
+// another Lineage, the position is lost; see Callbacks.Lost.
 func (r *Resumption[Req, Res]) StartsAt(p checkpoint.Position) { r.anchor, r.anchored = p, true }
 
-// Acknowledge tells how far the server has got with the messages sent. Before the stream has sent any, it is where
-// the count of sent messages starts: a new process continues what an old one began, with the message after
-// [Stats.Acked].
+// Acknowledge tells the stream that the server has all sent messages up to seq. They are not sent again. If the stream
+// has sent messages, and seq is a number that was never sent, the stream ends with ReasonProtocol.
+//
+// Before the stream has sent anything, seq is where its count starts: the next message gets seq+1. So a new process can
+// continue what an earlier one began. After Resilient has returned, [Stats].Acked is the last message that the server
+// has: send what follows it.
 func (r *Resumption[Req, Res]) Acknowledge(seq uint64) {
 	r.acked, r.ackedKnown = max(seq, r.acked), true
 }
 
-// Deliver hands m, which Recv met, to the application: before all messages that follow, in the order of the calls,
-// and through Err, Acked, Checkpoint and Control like every other message.
+// Deliver hands m to the application, before the messages that follow it on this attempt, and in the order of the calls.
+// m passes Err, Acked, Checkpoint and Control like every received message.
 func (r *Resumption[Req, Res]) Deliver(m *Res) { r.deliver = append(r.deliver, m) }

@@ -8,12 +8,13 @@ import (
 	"iter"
 )
 
-// Flush waits until everything that was sent is acknowledged, across outages, and returns nil then. Otherwise it returns an
-// [*Error] that says why that will not be: ReasonUnacked if the server has ended the stream with OK, the reason of the stream's
-// end, or ReasonContext when ctx is done. What is not acknowledged then is in [ClientStream.Unacked], with WithReplay.
+// Flush waits until everything that was sent before is acknowledged, across outages, and returns nil. If that cannot be,
+// it returns an [*Error]: with ReasonUnacked if the server has ended the stream with OK, with ReasonContext if ctx is done,
+// and otherwise with the reason for which the stream ended. With WithReplay, the messages that are not acknowledged are in
+// [ClientStream.Unacked].
 //
-// Acknowledgements arrive by Recv. While nobody receives, the stream does, and keeps what is not an acknowledgement for Recv, up
-// to 65,536 messages or 16 MiB. Flush needs Callbacks.Acked; without it, it fails with ReasonOptions.
+// Acknowledgements arrive by Recv. If nobody receives while Flush waits, the stream receives by itself, and keeps up to
+// 65,536 messages or 16 MiB for Recv. Flush needs Callbacks.Acked. Without it, Flush returns an error with ReasonOptions.
 func (s *ClientStream[Req, Res]) Flush(ctx context.Context) error {
 	if s.callbacks.Acked == nil {
 		return s.refusal(&Error{Op: "flush", Reason: ReasonOptions, Cause: errors.New("Flush needs Callbacks.Acked")})
@@ -41,10 +42,11 @@ func (s *ClientStream[Req, Res]) Flush(ctx context.Context) error {
 	return s.refusal(e)
 }
 
-// Unacked returns what was sent and is not acknowledged, with its sequence numbers, in their order: what WithReplay keeps. It may
-// be called at any time from any goroutine, also after the end of the stream, so that an application can store what did not
-// arrive. Each message is decoded from the bytes that were sent; it is nil if the codec cannot decode requests.
-// Without WithReplay there is none.
+// Unacked returns the messages that WithReplay keeps because they are not acknowledged, with their sequence numbers, in the
+// order in which they were sent. Use it after the end of the stream to store what did not arrive. It may be called at any
+// time, from any goroutine. Without WithReplay it returns nothing.
+//
+// Each message is a copy, decoded from the bytes that were sent. It is nil if the codec cannot decode requests.
 func (s *ClientStream[Req, Res]) Unacked() iter.Seq2[uint64, *Req] {
 	return func(yield func(uint64, *Req) bool) {
 		for seq := uint64(0); ; {

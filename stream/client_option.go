@@ -14,7 +14,8 @@ import (
 	"github.com/streamsafe/streamsafe/internal/inbox"
 )
 
-// ClientOption configures a resilient client stream.
+// ClientOption configures a resilient client stream. Options that contradict each other, or the callbacks, make Resilient
+// return an error with ReasonOptions. So does a nil ClientOption.
 type ClientOption interface{ applyClient(o *clientOptions) }
 
 type clientOption func(*clientOptions)
@@ -63,27 +64,29 @@ type policyChain struct {
 	given    bool
 }
 
-// Overflow says what HoldUntilCheckpoint does with more than it may hold.
+// Overflow says what happens if HoldUntilCheckpoint would have to hold more than its limit.
 type Overflow uint8
 
 const (
 	// OverflowFail ends the stream with ReasonHeldOverflow.
 	OverflowFail Overflow = iota
-	// OverflowDeliver hands over what is held, as DeliverImmediately would. It may come again after a break.
+	// OverflowDeliver hands over what is held, as DeliverImmediately does. These messages may come again after a break.
 	OverflowDeliver
 )
 
-// ReplayLimits bounds what WithReplay keeps.
+// ReplayLimits limits what WithReplay keeps. The zero value has the defaults.
 type ReplayLimits struct {
-	// Messages is the greatest number of unacknowledged messages. Zero: 16,384. Negative: as many as Bytes allows with 96
-	// bytes for each. Below what the transport has on its way (64 KiB by default, and more on a long or fast way), a flood
-	// waits for acknowledgements.
+	// Messages is the maximum number of messages that are kept. Zero: 16,384. Negative: as many as Bytes allows at 96
+	// bytes each.
 	Messages int
-	// Bytes is their greatest encoded size; the newest message may go over it. Zero: 16 MiB. Negative: no limit of its
-	// own. One of the two limits has to remain.
+	// Bytes is their maximum size, encoded. The newest message may exceed it. Zero: 16 MiB. Negative: no limit. It is an
+	// error if both fields are negative.
+	//
+	// If the limits are smaller than the data in flight, fast senders stall. 64 KiB are in flight by default, and more on
+	// long or fast connections.
 	Bytes int
-	// FailWhenFull makes Send return an error with ReasonWindowFull where the limits are reached. Otherwise Send waits
-	// for an acknowledgement.
+	// FailWhenFull makes Send return an error with ReasonWindowFull if a limit is reached. By default Send waits for an
+	// acknowledgement.
 	FailWhenFull bool
 }
 

@@ -17,44 +17,46 @@ import (
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
-// WithStreamPolicies sets the policies for outages, the outermost first, as failsafe.With has it. One execution is one
-// outage: it begins with the loss of an attempt, which is its first failed try, and succeeds when an attempt has stayed
-// attached for the time of WithStableFor. So a retry policy decides whether and when to reconnect, a breaker sees
-// attempts that die, and a budget is charged for each reconnect. Default: NewRetryPolicyBuilder().Build(). Start from
-// that builder: a policy of failsafe-go's own has no delay and no jitter by default, and gives up after two retries.
+// WithStreamPolicies sets the policies for outages, the outermost first, as in failsafe.With. One execution is one outage.
+// The loss of an attempt is its first failed try. Each further try opens an attempt. A try succeeds when its attempt has
+// stayed attached as long as WithStableFor says. So a retry policy decides whether and when to reconnect, a circuit
+// breaker counts attempts that die early, and a budget pays for each reconnect.
 //
-// What the server meant as its last word (WithResumable) ends the stream whatever a retry policy says. A fallback may
-// replace the error that an outage ends with; it cannot supply a stream.
+// Default: NewRetryPolicyBuilder().Build(). Start from that builder for a retry policy of your own. One from failsafe-go's
+// builder has no delay and no jitter by default, and gives up after two retries.
 //
-// A bulkhead or an adaptive limiter is held for the life of the stream, and does not replace the default.
+// An error that is not resumed (see [Resumable]) ends the stream, whatever a retry policy says. A fallback may replace the
+// error that the stream ends with. It cannot supply a stream.
 //
-// A timeout belongs in WithOpenPolicies: here it would cut every attempt that it outlives before that is stable. A
-// hedge and a cache are refused.
+// A bulkhead or an adaptive limiter is held for the life of the stream. It does not replace the default retry policy.
+//
+// Put a timeout into WithOpenPolicies. Here it would cut an attempt that is attached and not yet stable. A hedge, a cache
+// and a nil policy are errors, and so are no policies at all.
 func WithStreamPolicies(policies ...failsafe.Policy[any]) ClientOption {
 	return clientOption(func(o *clientOptions) { o.stream = policyChain{policies: policies, given: true} })
 }
 
-// WithStreamExecutor is WithStreamPolicies for an executor. Its policies cannot be told apart: all of them apply to one
-// outage. The server's last word counts as a success for them, so that none tries again. It may not have a hedge policy:
-// an outage has one attempt at a time.
+// WithStreamExecutor sets an executor for outages, in place of WithStreamPolicies. All its policies apply to one outage: a
+// bulkhead is not held for the life of the stream. An error that is not resumed counts as a success for them, so that none
+// of them tries again. The executor must not have a hedge policy. A nil executor is an error.
 func WithStreamExecutor(executor failsafe.Executor[any]) ClientOption {
 	return clientOption(func(o *clientOptions) { o.stream = policyChain{executor: executor, given: true} })
 }
 
-// WithOpenPolicies sets the policies for the opening of an attempt, Resume included, the outermost first: a timeout, a
-// rate limiter, a hedge (two opens race, and the one that loses is closed; their Resume callbacks run at the same
-// time). Each try is an attempt with a number of its own. An open that fails waits for one that is still at work: what a
-// hedge makes faster is not made less likely. Default: none. A cache is refused; so is a hedge together with call options
-// that have a target (grpc.Header, grpc.Trailer, grpc.Peer), which two opens would write at once.
+// WithOpenPolicies sets the policies for opening an attempt, Resume included, the outermost first: a timeout, a rate
+// limiter, a hedge. Each try is an attempt with its own number. A timeout limits only the opening. Default: none.
 //
-// failsafe-go's hedge does not look at contexts while it waits for its delay: Recv and Close wait for it, too.
+// With a hedge two opens race, and the slower one is closed. Their Resume callbacks run at the same time. A failed hedge
+// does not cancel the other open. While failsafe-go's hedge waits for its delay, it does not look at contexts: Recv and
+// Close may wait as long.
 //
-// Unlike in WithStreamPolicies, a timeout here limits only the opening.
+// A cache and a nil policy are errors, and so are no policies at all. A hedge is an error together with grpc.Header,
+// grpc.Trailer or grpc.Peer in WithCallOptions.
 func WithOpenPolicies(policies ...failsafe.Policy[any]) ClientOption {
 	return clientOption(func(o *clientOptions) { o.open = policyChain{policies: policies, given: true} })
 }
 
-// WithOpenExecutor is WithOpenPolicies for an executor.
+// WithOpenExecutor sets an executor for opening an attempt, in place of WithOpenPolicies. A nil executor is an error.
 func WithOpenExecutor(executor failsafe.Executor[any]) ClientOption {
 	return clientOption(func(o *clientOptions) { o.open = policyChain{executor: executor, given: true} })
 }

@@ -10,9 +10,9 @@ import (
 
 // Recv returns the next message for the application. It waits until there is one, across outages.
 //
-// After the end of the stream it returns what is still to be had, and then always the same error: io.EOF if the server
-// ended the stream with OK and has acknowledged what was sent, otherwise an [*Error]. After Close, and when the context is
-// done, it returns the error at once.
+// After the end of the stream, Recv returns the messages that have arrived, and then always the same error. It is io.EOF if
+// the server ended the stream with OK, and WithReplay keeps no unacknowledged message. Otherwise it is an [*Error]. After
+// Close, when the context is done, and if another stream has acquired the key in the store, Recv returns the error at once.
 func (s *ClientStream[Req, Res]) Recv() (*Res, error) { return s.receive(nil) }
 
 // receive is Recv, into a message of its own or into the one given.
@@ -147,7 +147,7 @@ func (s *ClientStream[Req, Res]) keep(a *attempt[Req, Res], m *Res) (alive bool)
 	return alive
 }
 
-// RecvMsg is Recv into a message of type *Res.
+// RecvMsg is Recv into a message of type *Res. For another type, and for nil, it returns an error with ReasonMessage.
 func (s *ClientStream[Req, Res]) RecvMsg(m any) error {
 	res, ok := m.(*Res)
 	if !ok || res == nil {
@@ -177,7 +177,7 @@ func copyMessage[M any](dst, src *M) {
 	}
 }
 
-// CloseAndRecv is CloseSend and Recv, for methods that answer once.
+// CloseAndRecv calls CloseSend and then Recv. It is for methods that answer once.
 func (s *ClientStream[Req, Res]) CloseAndRecv() (*Res, error) {
 	_ = s.CloseSend()
 	return s.Recv()

@@ -16,18 +16,18 @@ import (
 	"github.com/streamsafe/streamsafe/internal/outbox"
 )
 
-// Resilient opens a stream that survives broken connections. open is a generated bidi method, client.Chat say; all type
-// parameters are inferred from it.
+// Resilient opens a stream that survives broken connections. open is a generated method for a bidirectional stream, such
+// as client.Chat. The type parameters are inferred from it.
 //
-// It returns when the first attempt is attached: opened, and Resume returned nil. Where that cannot be, it returns the
-// error that ended the stream, an [*Error], or io.EOF where Resume returned [Complete]. Options that contradict each
-// other or the callbacks are an error too, and nothing is opened.
+// Resilient returns when the first attempt is attached: it is open, and Resume has returned nil. If the stream ends before
+// that, it returns an [*Error], or io.EOF if Resume returned [Complete]. If options contradict each other or the callbacks,
+// it opens nothing and returns an [*Error] with ReasonOptions.
 //
-// Without a limit that may take for ever: WithMaxOutage bounds every outage, the first open included. ctx is no such
-// limit: it is the life of the stream.
+// Without WithMaxOutage or policies that give up, Resilient waits for the first attempt as long as ctx allows. ctx is the
+// context of the whole stream. Use WithMaxOutage to limit each outage, the first open included.
 //
-// The stream lives until the server ends it, it fails for good, ctx is done, or Close is called. One of them has to
-// happen, or the stream's goroutine and connection stay: defer Close.
+// The stream uses a goroutine and a connection until it ends: the server ends it, it fails for good, ctx is done, or Close
+// is called. So defer Close.
 func Resilient[Req, Res any, S Bidi[Req, Res]](
 	ctx context.Context,
 	open func(context.Context, ...grpc.CallOption) (S, error),
@@ -47,11 +47,12 @@ func Resilient[Req, Res any, S Bidi[Req, Res]](
 	return s.launch()
 }
 
-// ClientStream is a stream that goes on working across broken connections. It satisfies grpc.BidiStreamingClient,
+// ClientStream is a stream that survives broken connections. It implements grpc.BidiStreamingClient,
 // grpc.ServerStreamingClient and grpc.ClientStreamingClient.
 //
-// As with grpc's streams, one goroutine may Send while another Recvs, and neither with itself. Close, Commit, State,
-// Stats and Context may be called at any time from any goroutine.
+// As with grpc's own streams, one goroutine may call Send while another calls Recv. Two goroutines must not call Send, or
+// Recv, at the same time. Close, Commit, Flush, Unacked, State, Stats and Context may be called at any time, from any
+// goroutine.
 type ClientStream[Req, Res any] struct {
 	// set at construction, then read only
 	ctx       context.Context //nolint:containedctx // the life of the stream, which outlives every call

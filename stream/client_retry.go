@@ -21,14 +21,17 @@ const (
 )
 
 // NewRetryPolicyBuilder returns a builder of retry policies for WithStreamPolicies. By default such a policy retries
-// without limit (the context is the limit) what may be resumed, and what another policy denied: breaker open, limit
-// reached. Before each retry, the first included, it waits for a random time between nothing and a backoff that starts
-// at 100 ms and doubles up to 10 s (full jitter), and at least for what the server asked for by google.rpc.RetryInfo or
-// grpc-retry-pushback-ms.
+// without a limit on the number. The context and WithMaxOutage are the limits. It retries what may be resumed, and what
+// another policy denied, such as an open circuit breaker. It does not retry a spent budget.
 //
-// WithBackoff, WithBackoffFactor, WithDelay, WithRandomDelay and WithDelayFunc change the delay, and WithJitter and
-// WithJitterFactor replace the full jitter; what the server asked for is the least in every case but one: a delay that does
-// not fit into WithMaxDuration is cut. The other methods are those of [retrypolicy.Builder].
+// It waits before each retry, the first included. The wait is random, between zero and a backoff (full jitter). The
+// backoff is 100 ms first, and doubles up to 10 s. If the server asks for a longer wait, by google.rpc.RetryInfo or
+// grpc-retry-pushback-ms, the policy waits as long as the server asks. After an attempt that brought something new, the
+// backoff is at most as long as that attempt lasted, or 1 s if that is more.
+//
+// WithBackoff, WithBackoffFactor, WithDelay, WithRandomDelay and WithDelayFunc change the delay. WithJitter and
+// WithJitterFactor replace the full jitter. The policy still waits at least as long as the server asks, with one
+// exception: WithMaxDuration cuts a delay that does not fit. The other methods are those of [retrypolicy.Builder].
 func NewRetryPolicyBuilder() retrypolicy.Builder[any] {
 	return backoff.NewBuilder(firstBackoff, mostBackoff, settle).
 		WithMaxRetries(-1).

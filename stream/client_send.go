@@ -7,23 +7,26 @@ import (
 	"github.com/streamsafe/streamsafe/internal/outbox"
 )
 
-// Send sends m. It waits while the stream is not attached, while the transport's flow control does not let m pass, and
-// with WithReplay while the buffer is full.
+// Send sends m. It waits while the stream is not attached, while flow control of the transport stops m, and, with
+// WithReplay, while the replay buffer is full.
 //
-// A nil error says that the stream answers for m as its options say: with WithReplay it is kept until the server
-// acknowledges it. It does not say that the server has it: see [ClientStream.Flush]. m may be changed and used again
-// afterwards. Interceptors see m once for each attempt that it is tried on: one that changes messages has to change a copy.
-// They have to pass on io.EOF as it is: it says that the attempt is dead.
+// A nil error means that the stream will do with m what the options say: with WithReplay it keeps m until the server
+// acknowledges it. It does not mean that the server has m; see [ClientStream.Flush]. The application may change m and use
+// it again after Send has returned.
 //
-// After the end of the stream Send returns io.EOF if the server ended it, and Recv tells how; otherwise the [*Error] that
-// Recv returns. An [*Error] with one of these reasons is about m alone, and the stream goes on:
+// If the server has ended the stream, Send returns io.EOF, and Recv returns how. After any other end it returns the
+// [*Error] of the end. While the stream goes on (State is not Closed), Send returns an [*Error] about m alone:
 //
-//   - ReasonMessage, ReasonWindowFull: m was not sent. If grpc found the fault (size, encoding), it has aborted the attempt,
-//     and the stream goes on as after any other loss, or ends.
-//   - ReasonSendsInDoubt: an interceptor failed, and grpc may have had m. It counts as sent: do not send it again. With
-//     WithReplay it is sent again until the server acknowledges it; if the interceptor rejects it again, it is dropped.
+//   - ReasonMessage, ReasonWindowFull: m was not sent. If grpc rejected m for its size or its encoding, grpc has also
+//     aborted the attempt. The stream then goes on as after any other loss, or ends.
+//   - ReasonSendsInDoubt: an interceptor returned an error, and the server may have m. m counts as sent: do not send it
+//     again. With WithReplay it is sent again until the server acknowledges it. If the interceptor rejects it again, the
+//     message is dropped.
 //
-// If you give up sending then, call CloseSend or Close, or Recv waits for ever.
+// If the application stops sending after such an error, it must call CloseSend or Close. Otherwise Recv may wait for ever.
+//
+// Interceptors see m once on each attempt on which it is sent. An interceptor that changes messages must change a copy. It
+// must return io.EOF unchanged, because io.EOF from grpc means that the attempt is dead.
 func (s *ClientStream[Req, Res]) Send(m *Req) error {
 	if m == nil {
 		return s.refusal(refused(errors.New("the message is nil")))
@@ -158,7 +161,7 @@ func (s *ClientStream[Req, Res]) refusal(err error) error {
 	return err
 }
 
-// SendMsg is Send for a message of type *Req.
+// SendMsg is Send for a message of type *Req. For another type it returns an error with ReasonMessage.
 func (s *ClientStream[Req, Res]) SendMsg(m any) error {
 	req, ok := m.(*Req)
 	if !ok {
@@ -167,8 +170,8 @@ func (s *ClientStream[Req, Res]) SendMsg(m any) error {
 	return s.Send(req)
 }
 
-// CloseSend says that nothing more will be sent. It is remembered, and said again on the attempt after a break
-// (invariant 15). It returns nil, always, and may be called again.
+// CloseSend says that the application sends nothing more. The stream remembers it, and repeats it on each new attempt
+// after the messages. It always returns nil, and may be called again.
 func (s *ClientStream[Req, Res]) CloseSend() error {
 	if a, now := s.outbox.CloseSend(); now {
 		s.halfClose(a)

@@ -8,7 +8,7 @@ import (
 	"github.com/streamsafe/streamsafe/internal/verify"
 )
 
-// State is where a logical stream stands.
+// State is the state of a stream.
 type State uint32
 
 const (
@@ -16,9 +16,9 @@ const (
 	Opening State = iota
 	// Attached means that messages flow on an attempt.
 	Attached
-	// Detached means that the attempt was lost and the stream waits for its next try.
+	// Detached means that the attempt was lost, and that the stream waits before it opens the next one.
 	Detached
-	// Closed means that the stream has ended. It stays so.
+	// Closed means that the stream has ended. This state is final.
 	Closed
 )
 

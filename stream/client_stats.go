@@ -7,35 +7,35 @@ import (
 	"github.com/streamsafe/streamsafe/checkpoint"
 )
 
-// Stats is a snapshot of a stream. Its parts are read one after the other, not at one instant.
+// Stats is a snapshot of a stream. Its fields are read one after the other, not at the same instant.
 type Stats struct {
 	State    State
-	Attempts uint64 // attempts so far; the number of the newest
-	Outages  uint64 // attempts that were lost after they had been attached, and that might be resumed
-	Resumes  uint64 // attempts attached after the first
+	Attempts uint64 // attempts so far, and the number of the newest
+	Outages  uint64 // attempts lost after they had been attached; planned closes and the end of the stream do not count
+	Resumes  uint64 // attempts that were attached, without the first
 
-	Sent        uint64 // messages accepted by Send
-	Replayed    uint64 // messages sent again
-	LastSeq     uint64 // highest sequence number sent
-	Acked       uint64 // highest sequence number acknowledged
-	Unacked     int    // messages kept until they are acknowledged
+	Sent        uint64 // messages that Send has accepted
+	Replayed    uint64 // messages that were sent again
+	LastSeq     uint64 // the highest sequence number sent
+	Acked       uint64 // the highest sequence number acknowledged
+	Unacked     int    // messages that WithReplay keeps until they are acknowledged
 	UnackedSize int    // their encoded size in bytes
 
-	Received   uint64 // messages received, protocol messages and repeated ones included
+	Received   uint64 // messages received, with protocol messages and repeated ones
 	Deliveries uint64 // messages handed to the application
 	Duplicates uint64 // messages dropped because they came again
-	Waiting    int    // messages, and positions alone, that arrived and were not handed over yet
-	Held       int    // messages that wait for a position
-	HeldSize   int    // their encoded size in bytes
+	Waiting    int    // messages and bookmarks that have arrived and wait for Recv
+	Held       int    // messages that HoldUntilCheckpoint holds
+	HeldSize   int    // what they count for, in bytes
 
-	// Delivered is the position of what was handed over, Processed of what the application has done with, Committed of
-	// what the store has. Without a store the last is zero.
+	// Delivered is the position up to which messages were handed over. Processed is the position up to which they count as
+	// processed. Committed is the position in the store. It is zero without a store.
 	Delivered, Processed, Committed checkpoint.Position
 
-	LastMessage   time.Time // when the last message was received, of those since the first call of Stats; zero: none
-	LastError     error     // what the last attempt ended with after which the stream went on
-	CommitError   error     // of the last write to the store; nil after one that succeeded
-	EventsDropped uint64    // events that no observer was told of, since they came too fast
+	LastMessage   time.Time // when the newest message arrived, of those since the first call of Stats; zero: none
+	LastError     error     // the end of the last attempt after which the stream went on
+	CommitError   error     // of the last write to the store; nil after a write that succeeded
+	EventsDropped uint64    // events that were not reported because observers were too slow
 }
 
 // counts are the counters that belong to neither half of a stream.
@@ -43,7 +43,7 @@ type counts struct {
 	attempts, outages, resumes, replayed atomic.Uint64
 }
 
-// Stats returns a snapshot. It is cheap, and may be called at any time from any goroutine.
+// Stats returns a snapshot. It is cheap. It may be called at any time, from any goroutine.
 func (s *ClientStream[Req, Res]) Stats() Stats {
 	st := Stats{
 		State:    s.State(),

@@ -16,13 +16,19 @@ var (
 	_ grpc.ClientStreamingClient[int, string] = (*ClientStream[int, string])(nil)
 )
 
-// Close ends the stream, at any time and from any goroutine. Sends and Recvs that wait return an [*Error] with
-// ReasonClosed. Where there is a store, what is processed is committed, and Close returns the error of that. The message
-// that Recv returned last does not count as processed: call Commit before where it is.
+// Close ends the stream. It may be called at any time, from any goroutine, and again. Sends and Recvs that wait return an
+// [*Error] with ReasonClosed.
 //
-// Close returns when the stream's goroutines have ended, unless one of them is in a callback, or in a function given as
-// an option, or in a call of grpc's: that may be the caller. A listener of a policy and a store may not call it; they can
-// cancel the stream's context.
+// Close discards messages that are not acknowledged, and does not wait for the server. Call Flush first if the server must
+// have them, or read them with Unacked.
+//
+// With WithStore, Close writes the position of what is processed, and returns an error with ReasonStore or ReasonFenced if
+// that fails. The message that Recv returned last does not count as processed. If it is, call Commit before Close.
+// Otherwise Close returns nil.
+//
+// Close waits until the goroutines of the stream have ended. It does not wait while one of them is in a callback, in a
+// function given as an option, or in a call of grpc, because Close may have been called there. A store, or a listener of a
+// policy, must not call Close. It may cancel the context of the stream.
 func (s *ClientStream[Req, Res]) Close() error {
 	closed := (&attemptError{op: "close", cause: ErrClosed}).endsWith(ReasonClosed)
 	s.cancel(closed)
@@ -38,9 +44,10 @@ func (s *ClientStream[Req, Res]) Close() error {
 	return nil
 }
 
-// Commit marks everything that was handed over as processed, and returns when that position is in the store. Where the
-// store has it already nothing is written, and a new owner of the key is not noticed. Without a store it fails with
-// ReasonOptions.
+// Commit makes everything that was handed over count as processed, and writes that position to the store. It returns when
+// the store has it. If the store already has it, nothing is written, and a new owner of the key is not noticed.
+//
+// Errors: ReasonOptions without WithStore, ReasonFenced if another stream has acquired the key, otherwise ReasonStore.
 func (s *ClientStream[Req, Res]) Commit(ctx context.Context) error {
 	if s.committer == nil {
 		return s.refusal(&Error{Op: "commit", Reason: ReasonOptions, Cause: errors.New("the stream has no store: see WithStore")})
@@ -68,14 +75,15 @@ func (s *ClientStream[Req, Res]) commitError(op string, err error) error {
 	return &Error{Op: op, Reason: reason, Attempts: s.counts.attempts.Load(), Cause: withoutEOF(err)}
 }
 
-// State returns where the stream stands.
+// State returns the state of the stream. It may be called at any time, from any goroutine.
 func (s *ClientStream[Req, Res]) State() State { return State(s.state.Load()) }
 
-// Context returns the context of the stream: a child of the one it was opened with, done when the stream has ended.
+// Context returns the context of the stream, a child of the one that was given to Resilient. It is done when the stream has
+// ended.
 func (s *ClientStream[Req, Res]) Context() context.Context { return s.ctx }
 
-// Header returns the header metadata of the current attempt. It waits for it, across outages. Where the stream ends
-// without one it returns nil, and Recv tells why.
+// Header returns the header metadata of the current attempt. It waits for it, across outages. If the stream ends before a
+// header arrives, it returns nil. Recv returns the cause. The error is always nil.
 func (s *ClientStream[Req, Res]) Header() (metadata.MD, error) {
 	for a := s.newest.Load(); ; {
 		if md, err := a.stream.Header(); err == nil && md != nil {
@@ -88,7 +96,7 @@ func (s *ClientStream[Req, Res]) Header() (metadata.MD, error) {
 	}
 }
 
-// Trailer returns the trailer metadata of the last attempt. It is there after Recv has returned an error.
+// Trailer returns the trailer metadata of the last attempt that has ended. Call it after Recv has returned an error.
 func (s *ClientStream[Req, Res]) Trailer() metadata.MD {
 	if md := s.trailer.Load(); md != nil {
 		return *md

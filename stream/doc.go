@@ -1,4 +1,5 @@
-// Package stream makes a gRPC stream survive: it goes on working, as one stream, across broken connections.
+// Package stream makes a gRPC stream survive broken connections. The application uses one stream. This package opens
+// gRPC streams under it, and resumes after each break.
 //
 //	s, err := stream.Resilient(ctx, client.Chat, stream.Callbacks[pb.Request, pb.Response]{
 //		Resume: func(ctx context.Context, r *stream.Resumption[pb.Request, pb.Response]) error {
@@ -8,37 +9,45 @@
 //			return checkpoint.Position{Seq: m.GetNumber()}, m.GetNumber() > 0
 //		},
 //		Acked:   func(m *pb.Response) (uint64, bool) { return m.GetAck(), m.GetAck() > 0 },
-//		Control: func(m *pb.Response) bool { return m.GetNumber() == 0 }, // an acknowledgement alone
+//		Control: func(m *pb.Response) bool { return m.GetNumber() == 0 }, // only an acknowledgement
 //	}, stream.WithReplay(stream.ReplayLimits{}))
 //
-// The stream that comes back is used like the generated one. A logical stream is a row of attempts, each one gRPC
-// stream with a number of its own. When one is lost, the policies of failsafe-go decide whether and when there is
-// another; Resume tells the server where to go on, and what the server has not acknowledged is sent again.
+// Use s like the stream that client.Chat returns. Each gRPC stream under s is an attempt. Attempts are numbered from 1.
+// If an attempt is lost, failsafe-go policies decide whether and when the next one is opened. Then Resume tells the
+// server where to continue, and messages that the server has not acknowledged are sent again.
 //
 // # Guarantees
 //
-//   - Nothing is silently restarted, lost or doubled. A stream that cannot go on without one of these ends with an
-//     [Error] whose Reason names the option that is missing.
-//   - Messages are handed over in the order of arrival, and a position counts only when everything before it was
-//     handed over. With Seq set, what comes again is dropped.
-//   - With [HoldUntilCheckpoint] each message is handed over once, also where only some messages have a position.
-//   - With [WithReplay] a message that Send has accepted is sent on each attempt until the server acknowledges it, in
-//     order, before newer ones, as it was when it was sent. What is kept is bounded.
-//   - What a store has is a prefix of what the application has processed, written by the newest owner of the key.
-//   - With the default policy, or another of [NewRetryPolicyBuilder], no attempt is opened after a loss without a
-//     jittered wait. The backoff starts anew only when an attempt has lasted for the time of [WithStableFor].
-//   - Every attempt that was given up is cancelled, and nothing of it reaches the application any more.
+//   - Nothing is silently restarted, lost or doubled. If the stream cannot continue without losing, repeating or
+//     restarting messages, it returns an [*Error]. The documentation of its [Reason] names the option that decides.
+//   - The end is no exception. If the server ends the stream with OK, and WithReplay still keeps messages that the
+//     server has not acknowledged, Recv returns an error with ReasonUnacked, and not io.EOF. [ClientStream.Flush] waits
+//     for acknowledgements. [ClientStream.Unacked] returns what is not acknowledged, also after the end.
+//   - Messages are handed over in the order of arrival. A position counts only when everything before it was handed
+//     over. If positions have a Seq, messages that come again are dropped.
+//   - With [HoldUntilCheckpoint] each message is handed over once, even if only some messages have a position.
+//   - With [WithReplay] a message is kept, as it was when Send accepted it, until the server acknowledges it. It is sent
+//     again on each new attempt, in order, before newer messages. What is kept is bounded.
+//   - The position in a store never goes past what the application has processed. Only the newest owner of a key can
+//     write it.
+//   - With the default policy, or another policy of [NewRetryPolicyBuilder], no attempt is opened after a loss without a
+//     jittered wait. The backoff starts again at its minimum only after an attempt has lasted as long as
+//     [WithStableFor] says.
+//   - An attempt that was given up is cancelled. No message that arrives on it afterwards reaches the application.
 //
 // # Not guaranteed
 //
-//   - A nil error from Send does not say that the server has the message: only its acknowledgement does.
-//   - The server may see a replayed message twice. It can tell where the application puts the sequence number into the
-//     message.
+//   - A nil error from Send does not say that the server has the message. Only an acknowledgement does.
+//   - Without WithReplay, io.EOF from Recv does not say that the server has processed what was sent.
+//   - The server may see a replayed message twice. Put the sequence number into the message, so that the server can
+//     drop the second one. See Callbacks.Sequence.
 //   - Without HoldUntilCheckpoint, messages after the last position before a break may come again.
-//   - A break is found when somebody sends or receives. Acknowledgements arrive by Recv: somebody has to be receiving.
-//     A dead connection that looks alive is found by [WithIdleTimeout] and [WithSendTimeout].
-//   - A server that loses the end of its history, and gives new messages old numbers, is found only where the Lineage
-//     of its positions changes.
+//   - A break is noticed only when somebody sends or receives. Acknowledgements arrive by Recv: keep receiving. The
+//     stream receives by itself only while a Send or Flush waits.
+//   - A dead connection that looks alive is noticed only with a time limit, such as [WithIdleTimeout] or
+//     [WithSendTimeout].
+//   - If a server loses the end of its history and gives old numbers to new messages, the stream notices that only if
+//     the Lineage of the positions changes.
 //
 // # States
 //
@@ -47,13 +56,14 @@
 // # Goroutines and cancellation
 //
 // One goroutine, the lifecycle goroutine, owns the states. Messages do not pass through it: Send and Recv run in the
-// caller's goroutine, on the attempt itself. A store adds one goroutine, and an observer one while events wait.
-// All end with the stream, which ends when the server ends it, when it fails for good, when its context is done, or by
-// Close. One goroutine may Send while another Recvs, and neither with itself.
+// caller's goroutine, on the attempt itself. Other goroutines run only while they have work: a write to the store,
+// events for observers, a Send that waits. All of them end with the stream.
 //
-// The numbered invariants that this documentation names stand in ARCHITECTURE.md.
+// The stream ends if the server ends it, if it fails for good, if its context is done, or if Close is called. One
+// goroutine may call Send while another calls Recv. Two goroutines must not call Send, or Recv, at the same time.
 //
 // # Errors
 //
-// io.EOF is never wrapped. Every other error is an [*Error], which has a Reason, a gRPC status and a cause.
+// Recv and Send return io.EOF bare, never wrapped. Every other error of a [ClientStream] is an [*Error]. It has a
+// Reason, a gRPC status and a cause.
 package stream

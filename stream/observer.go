@@ -8,90 +8,99 @@ import (
 	"github.com/streamsafe/streamsafe/internal/queue"
 )
 
-// Observer is told what happens to a stream. It implements one or more of the …Observer interfaces of this package;
-// WithObserver refuses one that implements none. A misspelt method is never called, so let the compiler check:
+// Observer is told what happens to a stream. It implements one or more of the Observer interfaces of this package, such as
+// [AttachedObserver]. WithObserver refuses an observer that implements none. A method with a misspelt name is never
+// called, so let the compiler check:
 //
 //	var _ stream.AttachedObserver = myObserver{}
 //
-// The calls for one stream come one at a time, in the order of the events, from a goroutine of their own: an observer
-// that is slow delays nothing but itself. If it falls more than 1,024 events behind, or if those keep more than 1 MiB of positions
-// and errors, events are dropped and counted in [Stats.EventsDropped]. An observer may call every method of the stream that other goroutines may call.
+// The calls for one stream come one at a time, in the order of the events, from a goroutine of their own. So a slow
+// observer does not delay the stream. If it is more than 1,024 events behind, or if the events that wait for it have more
+// than 1 MiB of positions and errors, further events are dropped. [Stats].EventsDropped counts them. OnClosed is never
+// dropped.
+//
+// An observer may call Close, Commit, State, Stats and Unacked of the stream.
 type Observer any
 
-// Info is what every event carries.
+// Info is part of every event.
 type Info struct {
-	// Name is what WithName gave the stream.
+	// Name is the name that WithName has given the stream.
 	Name string
-	// Attempt is the number of the attempt that the event belongs to, from 1; zero before the first.
+	// Attempt is the number of the attempt that the event belongs to. The first is 1. Before the first attempt it is 0.
 	Attempt uint64
-	// Time is when it happened.
+	// Time is when the event happened.
 	Time time.Time
 }
 
 // OpenedObserver is told that an attempt is about to be opened.
 type OpenedObserver interface{ OnOpened(info Info) }
 
-// AttachedObserver is told that messages flow; from is where the attempt starts.
+// AttachedObserver is told that an attempt is attached: messages flow. from is the position that it starts from.
 type AttachedObserver interface {
 	OnAttached(info Info, from checkpoint.Position)
 }
 
-// DetachedObserver is told that an attempt was lost or could not be opened, and why.
+// DetachedObserver is told that an attempt was lost or could not be opened, and why, if it may be resumed. Otherwise
+// [ClosedObserver] is told.
 type DetachedObserver interface{ OnDetached(info Info, cause error) }
 
-// ReconnectScheduledObserver is told how long the stream waits before the next attempt. Only policies made by
-// [NewRetryPolicyBuilder] tell; others have listeners of their own.
+// ReconnectScheduledObserver is told how long the stream waits before it opens the next attempt. Only policies of
+// [NewRetryPolicyBuilder] report that, and planned closes (see WithEndless). For other policies use their own listeners.
 type ReconnectScheduledObserver interface {
 	OnReconnectScheduled(info Info, delay time.Duration)
 }
 
-// ReplayingObserver is told that messages are being sent again.
+// ReplayingObserver is told that unacknowledged messages are about to be sent again, and how many.
 type ReplayingObserver interface {
 	OnReplaying(info Info, messages uint64)
 }
 
-// RewoundObserver is told that messages which were handed over may come again.
+// RewoundObserver is told that messages may come again that have arrived before, and how many: those after the last
+// position.
 type RewoundObserver interface {
 	OnRewound(info Info, messages uint64)
 }
 
-// DuplicateObserver is told that messages came again and were dropped, up to the one at the position.
+// DuplicateObserver is told that messages came again and were dropped, and how many. at is the position of the newest.
 type DuplicateObserver interface {
 	OnDuplicate(info Info, messages uint64, at checkpoint.Position)
 }
 
-// HeldOverflowObserver is told that more came without a position than may be held.
+// HeldOverflowObserver is told that HoldUntilCheckpoint had to hold more than its limit: so many messages, of so many
+// bytes.
 type HeldOverflowObserver interface {
 	OnHeldOverflow(info Info, messages uint64, bytes int)
 }
 
-// WindowFullObserver is told that a Send found the replay buffer full.
+// WindowFullObserver is told that a Send found the replay buffer full: so many messages are kept, of so many bytes.
 type WindowFullObserver interface {
 	OnWindowFull(info Info, messages uint64, bytes int)
 }
 
-// CommittedObserver is told that a position was written to the store.
+// CommittedObserver is told that the position at was written to the store.
 type CommittedObserver interface {
 	OnCommitted(info Info, at checkpoint.Position)
 }
 
-// CommitFailedObserver is told that a position could not be written to the store. It is tried again.
+// CommitFailedObserver is told that the position at could not be written to the store. A write in the background is
+// tried again.
 type CommitFailedObserver interface {
 	OnCommitFailed(info Info, at checkpoint.Position, cause error)
 }
 
-// FencedObserver is told that another owner has acquired the stream's key.
+// FencedObserver is told that another stream has acquired the key in the store.
 type FencedObserver interface{ OnFenced(info Info, cause error) }
 
-// GapObserver is told that a sequence number was missing.
+// GapObserver is told that a sequence number was missing; see WithGapDetection.
 type GapObserver interface{ OnGap(info Info, cause error) }
 
-// LostObserver is told that the position was gone, and where the stream starts over.
+// LostObserver is told that the position was lost, and that Callbacks.Lost has chosen to continue from another one.
 type LostObserver interface {
 	OnLost(info Info, from checkpoint.Position, cause error)
 }
 
-// ClosedObserver is told that the stream has ended, and how: io.EOF, or an [*Error].
+// ClosedObserver is told that the stream has ended. cause is io.EOF or an [*Error]. After it, only the last write to the
+// store is reported.
 type ClosedObserver interface{ OnClosed(info Info, cause error) }
 
 // eventKind tells events apart.

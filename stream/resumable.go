@@ -11,34 +11,37 @@ import (
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
-// Resumable reports whether a stream is resumed after err, by default. First counts who made the error, and then its code.
-// The table is the same when a stream is opened, in Resume and in mid-stream:
+// Resumable reports whether a stream resumes by default after err has ended an attempt. It is the same when a stream is
+// opened, in Resume, and later. Who made the error counts first, and then its code:
 //
-//	made by                       code or kind                     resumed
-//	the server                    UNAVAILABLE                      yes
-//	                              RESOURCE_EXHAUSTED, ABORTED      if the server says when (RetryInfo or pushback)
-//	                              UNAUTHENTICATED                  once in a row, if the server accepted the stream before
-//	                              OUT_OF_RANGE                     no: the position is lost, see Callbacks.Lost
-//	                              OK                               no: the end, see WithEndless
-//	                              any other                        no: the server's last word
-//	the transport                 connection lost, RST_STREAM      yes, but for INADEQUATE_SECURITY
-//	                              an HTTP answer without gRPC      yes; but 401, 403 and 404 only if a gRPC server has
-//	                                                               answered the stream before
-//	the client                    the deadline of a context that   yes
-//	                              open made, an interceptor's
-//	                              bare context error
-//	                              credentials that fail, other     if a gRPC server has answered the stream before
-//	                              errors without a status
-//	a time limit or a policy      any                              yes
-//	a callback                    an error without a status        no
+//	made by        kind of error               resumed
+//	a gRPC server  UNAVAILABLE                 yes
+//	               RESOURCE_EXHAUSTED,         if the server says when to try again
+//	               ABORTED                     (RetryInfo or pushback)
+//	               UNAUTHENTICATED             once in a row, if a server has accepted the stream before
+//	               OUT_OF_RANGE                no: the position is lost, see Callbacks.Lost
+//	               OK                          no: it is the end, see WithEndless
+//	               any other code              no
+//	transport      connection lost             yes
+//	               RST_STREAM                  yes, except INADEQUATE_SECURITY
+//	               HTTP 401, 403, 404          if a gRPC server has answered the stream before
+//	               any other HTTP answer       yes
+//	client         a context's end             yes: of a context that open or an interceptor has made
+//	               credentials that fail       if a gRPC server has answered the stream before
+//	               other, without a status     if a gRPC server has answered the stream before
+//	this package   time limit, gap, denial     yes
+//	callback       without a status            no
+//	               with a status               as if a gRPC server had sent it
 //
-// A pushback that asks not to retry (grpc-retry-pushback-ms below zero, gRFC A6) makes every error the last word. Codes are
-// added with [WithAlsoResumable], and the table is replaced with [WithResumable]: call Resumable in the replacement for
-// whatever it does not decide itself.
+// If the server sends a pushback below zero (grpc-retry-pushback-ms, gRFC A6), no error is resumed. The end of the context
+// that was given to Resilient is never resumed.
 //
-// Resumable knows only err. It takes the stream for one that a server has answered, UNAUTHENTICATED for the second in a row,
-// and an error without a status for a callback's, unless it is a context's. grpc-go marks what its transport made only by
-// the text, so Resumable reads that.
+// [WithAlsoResumable] adds codes to the table. [WithResumable] replaces it. If a replacement does not decide about an
+// error, let it call Resumable.
+//
+// Resumable sees only err. So it assumes that a gRPC server has answered the stream before, that UNAUTHENTICATED is not the
+// first in a row, and that an error without a status is from a callback, unless it is the end of a context. It recognizes
+// errors of grpc-go's transport by their text, because grpc-go marks them in no other way.
 func Resumable(err error) bool {
 	if err == nil {
 		return false

@@ -1,0 +1,64 @@
+package stream_test
+
+import (
+	"go/ast"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The README's code is cut from example_test.go. That file has no test, so that its page shows all of it.
+func TestReadmeShowsTheExample(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("example_test.go")
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(source), "// README: begin\n")
+	code, _, found := strings.Cut(rest, "\t// README: end")
+	require.True(t, found, "markers in example_test.go")
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	var lines []string
+	for line := range strings.Lines(code) {
+		lines = append(lines, strings.TrimPrefix(line, "\t"))
+	}
+	want := strings.NewReplacer("request, response", "Request, Response", "*response", "*Response").Replace(strings.Join(lines, ""))
+	require.Contains(t, string(readme), want)
+}
+
+// The numbers of invariants are for who works on this package. They stand in ARCHITECTURE.md.
+func TestGodocNamesNoInvariants(t *testing.T) {
+	t.Parallel()
+	public := func(doc *ast.CommentGroup, names ...*ast.Ident) {
+		for _, name := range names {
+			if name.IsExported() {
+				require.NotContains(t, doc.Text(), "invariant", "the comment of %s", name)
+			}
+		}
+	}
+	for _, f := range sources(t) {
+		require.NotContains(t, f.Doc.Text(), "invariant")
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				public(n.Doc, n.Name)
+				return false
+			case *ast.GenDecl:
+				for _, spec := range n.Specs {
+					switch spec := spec.(type) {
+					case *ast.TypeSpec:
+						public(n.Doc, spec.Name)
+					case *ast.ValueSpec:
+						public(n.Doc, spec.Names...)
+					}
+				}
+			case *ast.ValueSpec:
+				public(n.Doc, n.Names...)
+			case *ast.Field:
+				public(n.Doc, n.Names...)
+			}
+			return true
+		})
+	}
+}
