@@ -28,7 +28,13 @@ func troubleshooting(t *testing.T) string {
 // sources returns the files of this package that are no tests.
 func sources(t *testing.T) []*ast.File {
 	t.Helper()
-	names, err := filepath.Glob("*.go")
+	return parsed(t, "*.go")
+}
+
+// parsed returns the files with these names that are no tests.
+func parsed(t *testing.T, pattern string) []*ast.File {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
 	require.NoError(t, err)
 	var files []*ast.File
 	for _, name := range names {
@@ -75,7 +81,7 @@ func TestTroubleshootingHasEachText(t *testing.T) {
 	page := strings.Join(strings.Fields(troubleshooting(t)), " ")
 	verb := regexp.MustCompile(`%[a-zA-Z]`)
 	count := 0
-	for _, f := range sources(t) {
+	for _, f := range append(sources(t), parsed(t, "../checkpoint/errors.go")...) {
 		ast.Inspect(f, func(n ast.Node) bool {
 			text := ""
 			for _, part := range verb.Split(errorText(n), -1) {
