@@ -8,8 +8,8 @@ import (
 	"iter"
 )
 
-// Flush waits until everything that was sent is acknowledged, across outages, and returns nil then. Otherwise it returns an
-// [*Error] that says why that will not be: ReasonUnacked if the server has ended the stream with OK, the reason of the stream's
+// Flush waits until everything that was sent before is acknowledged, across outages, and returns nil then. Otherwise it returns
+// an [*Error] that says why that will not be: ReasonUnacked if the server has ended the stream with OK, the reason of the stream's
 // end, or ReasonContext when ctx is done. What is not acknowledged then is in [ClientStream.Unacked], with WithReplay.
 //
 // Acknowledgements arrive by Recv. While nobody receives, the stream does, and keeps what is not an acknowledgement for Recv, up

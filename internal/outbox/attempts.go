@@ -115,16 +115,17 @@ func (o *Outbox[A]) Watch() bool {
 	return true
 }
 
-// Stalled reports whether a call of the application's waits, and no message was accepted since Stalled was called last. With
-// again false nothing was sent at all: the caller need not call it any more.
+// Stalled reports whether a call of the application's waits, and nothing has happened that it waits for since Stalled was
+// called last: no message was accepted, or, for AwaitAcked, none was acknowledged. With again false nothing was sent at all, and
+// nothing waits: the caller need not call it any more.
 func (o *Outbox[A]) Stalled() (stalled, again bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	still := o.sent == o.seen
-	o.seen = o.sent
+	still, unacked := o.sent == o.seen, o.acked == o.had
+	o.seen, o.had = o.sent, o.acked
 	pending := o.busy || o.waiting > 0
 	o.watched = pending || !still
-	return pending && still, o.watched
+	return pending && still || o.flushes > 0 && unacked, o.watched
 }
 
 // IsWatched reports whether something was sent, or waited, when Stalled was called last, or since.

@@ -48,7 +48,9 @@ type Outbox[A comparable] struct {
 	since   uint64 // the tick that what is on its way began in
 	quiet   uint64 // the tick of the newest acknowledgement, or of the oldest message after it
 	watched bool   // somebody calls Stalled from time to time
+	flushes int    // how many of the waiting are in AwaitAcked
 	seen    uint64 // what sent was when Stalled was called last
+	had     uint64 // what acked was then
 
 	sent     uint64 // messages accepted from the application
 	last     uint64 // highest sequence number ever sent in the stream
