@@ -109,8 +109,9 @@ func (s *ClientStream[Req, Res]) settle(a *attempt[Req, Res], r *inbox.Report) (
 	if l := lossOf(r); l != nil {
 		a.fail(l)
 	}
-	s.inbox.Settle(a, r.Breaks())
-	return !r.Breaks()
+	breaks := r.Breaks()
+	s.inbox.Settle(a, breaks) // from here on another receives, and r is the next one's
+	return !breaks
 }
 
 // lossOf returns the end of an attempt that brought what must not be taken in, nil if it goes on.
