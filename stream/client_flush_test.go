@@ -237,8 +237,9 @@ func TestFlushNeedsAcked(t *testing.T) {
 func TestFlushWhileAnotherSends(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, receives bool) {
-		f := &feed{}
-		s := newWorld(t, f).mustOpen(withReplay())
+		w := newWorld(t, &feed{})
+		w.Delay(50 * time.Millisecond) // something is always unacknowledged
+		s := w.mustOpen(withReplay())
 		if receives {
 			receiving(s)
 		}

@@ -9,7 +9,8 @@ import "time"
 // Nobody can know that a Send will wait, and a timer for each would cost more than the Send. So the first Send after a
 // pause starts a look at the outbox from time to time, and a look that finds no Send ends them. A look that finds a Send that
 // has made no progress since the last one receives in the application's place, into the queue for Recv and up to its bounds:
-// until the application receives itself, or nothing is sent any more.
+// until the application receives itself, or nothing is sent any more. WithAckTimeout, too, has somebody receive while something
+// is unacknowledged and the limit comes near.
 
 // The time between two looks. It doubles, up to the second, while a Send makes no progress: there may be an outage.
 const (
@@ -33,17 +34,17 @@ func (s *ClientStream[Req, Res]) lookAfter(d time.Duration) {
 			return
 		}
 		s.lookAfter(min(2*d, mostLook))
-		s.standIn()
+		s.standIn(s.outbox.IsWatched)
 	})
 }
 
-// standIn receives in the application's place.
-func (s *ClientStream[Req, Res]) standIn() {
+// standIn receives in the application's place, while that is wanted.
+func (s *ClientStream[Req, Res]) standIn(wanted func() bool) {
 	a := s.newest.Load()
 	if a == nil {
 		return
 	}
-	for alive := true; alive && s.outbox.IsWatched() && s.inbox.Claim(a, false); {
+	for alive := true; alive && wanted() && s.inbox.Claim(a, false); {
 		_, _, alive = s.receiveFrom(a, nil, true)
 	}
 }

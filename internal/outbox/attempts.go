@@ -11,7 +11,7 @@ func (o *Outbox[A]) Attach(a A, alive bool) (halfClose bool) {
 		o.busy, o.since = true, o.ticks
 		return true
 	}
-	o.quiet = o.ticks
+	o.quiet, o.before = o.ticks, o.last
 	if alive {
 		o.attempt = a
 		o.changed()
@@ -98,7 +98,7 @@ func (o *Outbox[A]) Tick() (sending, unacked uint64) {
 	if o.busy {
 		sending = o.ticks - o.since
 	}
-	if o.attempt != none && o.owes() {
+	if o.attempt != none && o.owesNow() {
 		unacked = o.ticks - o.quiet
 	}
 	return sending, unacked
@@ -126,6 +126,13 @@ func (o *Outbox[A]) Stalled() (stalled, again bool) {
 	pending := o.busy || o.waiting > 0
 	o.watched = pending || !still
 	return pending && still || o.flushes > 0 && unacked, o.watched
+}
+
+// Owes reports whether an acknowledgement is to be expected on this attempt.
+func (o *Outbox[A]) Owes() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.owesNow()
 }
 
 // IsWatched reports whether something was sent, or waited, when Stalled was called last, or since.

@@ -181,6 +181,9 @@ func (o *Outbox[A]) owesUpTo(last uint64) bool {
 	return min(last, o.last) > o.acked
 }
 
+// owesNow is owes for the attempt: without replay, what was sent before it may be lost, and is not waited for.
+func (o *Outbox[A]) owesNow() bool { return o.owes() && (o.config.Replay || o.last > o.before) }
+
 // AwaitAcked waits until everything that was sent before is acknowledged, and reports true; or until the stream has ended, or
 // over says so, and reports false. Wake makes it ask over again.
 func (o *Outbox[A]) AwaitAcked(over func() bool) bool {
