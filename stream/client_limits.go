@@ -34,7 +34,7 @@ func (s *ClientStream[Req, Res]) watch(a *attempt[Req, Res]) (stop func()) {
 			a.fail(&loss{op: "send", err: &limitError{what: "nothing acknowledged", limit: l.ack}, origin: fromStream})
 			return 0
 		case passed(2*unacked, tick, l.ack): // the acknowledgement may be there, and nobody receives
-			go s.standIn(func() bool { return s.outbox.Stats().Outstanding }) // ends with the attempt, or before
+			go s.standIn(s.outbox.Owes) // ends with the attempt, or when all is acknowledged; the fence waits for it
 		}
 		return tick
 	})

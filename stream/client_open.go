@@ -141,8 +141,10 @@ func (s *ClientStream[Req, Res]) openOnce(
 	r := &Resumption[Req, Res]{attempt: a, position: from, cause: cause}
 	op, err := s.start(a, r)
 	returned = true
-	if errors.Is(err, Complete) && r.ackedKnown { // no attempt takes over what Resume has learned
-		s.outbox.AcknowledgeStart(r.acked)
+	if errors.Is(err, Complete) && r.ackedKnown && !s.outbox.AcknowledgeStart(r.acked) { // no attempt takes over what Resume has learned
+		l := s.ackTooHigh("resume", r.acked)
+		a.fail(l)
+		return nil, l
 	}
 	l := a.loss.Load()
 	if err == nil && (l == nil || l.origin != fromStream) {

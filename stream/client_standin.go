@@ -9,7 +9,8 @@ import "time"
 // Nobody can know that a Send will wait, and a timer for each would cost more than the Send. So the first Send after a
 // pause starts a look at the outbox from time to time, and a look that finds no Send ends them. A look that finds a Send that
 // has made no progress since the last one receives in the application's place, into the queue for Recv and up to its bounds:
-// until the application receives itself, or nothing is sent any more.
+// until the application receives itself, or nothing is sent any more. WithAckTimeout, too, has somebody receive while something
+// is unacknowledged and the limit comes near.
 
 // The time between two looks. It doubles, up to the second, while a Send makes no progress: there may be an outage.
 const (

@@ -11,7 +11,7 @@ func (o *Outbox[A]) Attach(a A, alive bool) (halfClose bool) {
 		o.busy, o.since = true, o.ticks
 		return true
 	}
-	o.quiet = o.ticks
+	o.quiet, o.before = o.ticks, o.last
 	if alive {
 		o.attempt = a
 		o.changed()
@@ -99,7 +99,7 @@ func (o *Outbox[A]) Tick() (sending, unacked uint64) {
 	if o.busy {
 		sending = o.ticks - o.since
 	}
-	if o.attempt != none && o.owes() {
+	if o.attempt != none && o.owesNow() {
 		unacked = o.ticks - o.quiet
 	}
 	return sending, unacked
@@ -116,16 +116,24 @@ func (o *Outbox[A]) Watch() bool {
 	return true
 }
 
-// Stalled reports whether a call of the application's waits, and no message was accepted since Stalled was called last. With
-// again false nothing was sent at all: the caller need not call it any more.
+// Stalled reports whether a call of the application's waits, and nothing has happened that it waits for since Stalled was
+// called last: no message was accepted, or, for AwaitAcked, none was acknowledged. With again false nothing was sent at all, and
+// nothing waits: the caller need not call it any more.
 func (o *Outbox[A]) Stalled() (stalled, again bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	still := o.sent == o.seen
-	o.seen = o.sent
+	still, unacked := o.sent == o.seen, o.acked == o.had
+	o.seen, o.had = o.sent, o.acked
 	pending := o.busy || o.waiting > 0
 	o.watched = pending || !still
-	return pending && still, o.watched
+	return pending && still || o.flushes > 0 && unacked, o.watched
+}
+
+// Owes reports whether an acknowledgement is to be expected on this attempt.
+func (o *Outbox[A]) Owes() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.owesNow()
 }
 
 // IsWatched reports whether something was sent, or waited, when Stalled was called last, or since.

@@ -167,23 +167,32 @@ func (o *Outbox[A]) Discard(dropped []uint64) {
 }
 
 // owes reports whether something that was sent is not acknowledged.
-func (o *Outbox[A]) owes() bool {
+func (o *Outbox[A]) owes() bool { return o.owesUpTo(math.MaxUint64) }
+
+// owesUpTo reports whether something that was sent, with a number up to last, is not acknowledged. A message may have been
+// taken back since that was its number.
+func (o *Outbox[A]) owesUpTo(last uint64) bool {
 	if o.config.Replay {
-		return o.kept.Len() > 0
+		return o.kept.Len() > 0 && o.kept.Front().Seq <= last
 	}
-	return o.last > o.acked
+	return min(last, o.last) > o.acked
 }
 
-// AwaitAcked waits until everything that was sent is acknowledged, and reports true; or until the stream has ended, or over
-// says so, and reports false. Wake makes it ask over again.
+// owesNow is owes for the attempt: without replay, what was sent before it may be lost, and is not waited for.
+func (o *Outbox[A]) owesNow() bool { return o.owes() && (o.config.Replay || o.last > o.before) }
+
+// AwaitAcked waits until everything that was sent before is acknowledged, and reports true; or until the stream has ended, or
+// over says so, and reports false. Wake makes it ask over again.
 func (o *Outbox[A]) AwaitAcked(over func() bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.owes() {
+	for last := o.last; o.owesUpTo(last); {
 		if o.ended != nil || over() {
 			return false
 		}
+		o.flushes++
 		o.await()
+		o.flushes--
 	}
 	return true
 }

@@ -46,9 +46,12 @@ type Outbox[A comparable] struct {
 	ended   error  // what Send returns from now on
 	ticks   uint64 // of the timer that watches the limits
 	since   uint64 // the tick that what is on its way began in
+	before  uint64 // what last was when the attempt was attached
 	quiet   uint64 // the tick of the newest acknowledgement, or of the oldest message after it
 	watched bool   // somebody calls Stalled from time to time
+	flushes int    // how many of the waiting are in AwaitAcked
 	seen    uint64 // what sent was when Stalled was called last
+	had     uint64 // what acked was then
 
 	sent     uint64 // messages accepted from the application
 	last     uint64 // highest sequence number ever sent in the stream
@@ -124,7 +127,7 @@ func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
 		seq = o.last + 1
 	}
 	t := Ticket[A]{Attempt: o.attempt, Watch: !o.watched, before: o.last}
-	if !o.owes() {
+	if !o.owesNow() {
 		o.quiet = o.ticks
 	}
 	o.busy, o.since, o.watched = true, o.ticks, true // the wait for room and for an attempt does not count
