@@ -2,8 +2,8 @@ package bench
 
 import (
 	"context"
-	"fmt"
 	"runtime"
+	"strconv"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -63,12 +63,12 @@ func IdleStreams(ctx context.Context, s *Server, c Client, n int, meanwhile func
 func idle(ctx context.Context, client testpb.TestServiceClient, c Client, i int, received chan<- error) error {
 	var s grpc.BidiStreamingClient[request, response]
 	var err error
-	switch c {
+	switch c { //nolint:exhaustive // the others have no store
 	case Bare:
 		s, err = client.FullDuplexCall(ctx)
 	case Stored:
 		s, err = stream.Resilient(ctx, client.FullDuplexCall, callbacks(c),
-			stream.WithStore(new(checkpoint.Memory), fmt.Sprint(i)), stream.WithStableFor(0))
+			stream.WithStore(new(checkpoint.Memory), strconv.Itoa(i)), stream.WithStableFor(0))
 	default:
 		s, err = stream.Resilient(ctx, client.FullDuplexCall, callbacks(c), append(options(c), stream.WithStableFor(0))...)
 	}

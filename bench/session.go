@@ -107,7 +107,7 @@ func options(c Client) []stream.ClientOption {
 		return []stream.ClientOption{stream.WithReplay(stream.ReplayLimits{})}
 	case Idle:
 		return []stream.ClientOption{stream.WithIdleTimeout(time.Minute)}
-	case Bare, Checkpoint:
+	case Bare, Checkpoint, Stored:
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 	if !at.Busy {
 		s.calling(a.tellTargets)
 	}
-	progress := a.aborted.Load() == nil && s.died(at, out.Acked) // else for a message that is bad
+	progress := a.aborted.Load() == nil && s.died(at, out.Acked, s.isPlanned(l)) // else for a message that is bad
 	failure := s.judge(a.endedBy(), at, out)
 	if progress {
 		failure.ceiling = max(time.Since(a.attached), time.Second)

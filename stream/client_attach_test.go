@@ -160,7 +160,7 @@ func TestNothingIsReceivedBehindAGap(t *testing.T) {
 			end := within(t, recv, "the end of the stream")
 			require.Equal(t, io.EOF, end.err)
 			require.Equal(t, upTo(3), end.got)
-			within(t, sent, "Send") // on the next attempt, or that has ended
+			_ = within(t, sent, "Send") // on the next attempt, or that has ended
 		})
 	}
 }

@@ -22,7 +22,8 @@ func (s *ClientStream[Req, Res]) Flush(ctx context.Context) error {
 	if s.outbox.Watch() {
 		s.watchSends()
 	}
-	defer context.AfterFunc(ctx, s.outbox.Wake)()
+	stop := context.AfterFunc(ctx, s.outbox.Wake)
+	defer stop()
 	if s.outbox.AwaitAcked(func() bool { return ctx.Err() != nil }) {
 		return nil
 	}

@@ -88,8 +88,7 @@ func (s *ClientStream[Req, Res]) endedWell(e *attemptError) *attemptError {
 		s.outbox.AcknowledgeAll()
 	}
 	if sent := s.outbox.Stats(); sent.Unacked > 0 {
-		e.cause = fmt.Errorf("the server ended the stream with OK, and has acknowledged %d of %d messages sent: "+
-			"see Unacked, Flush and WithOKAcknowledges", sent.Acked, sent.LastSeq)
+		e.cause = fmt.Errorf("the server ended the stream with OK, and has acknowledged %d of %d messages sent", sent.Acked, sent.LastSeq)
 		return e.endsWith(ReasonUnacked)
 	}
 	e.cause, e.well = io.EOF, true
@@ -99,7 +98,7 @@ func (s *ClientStream[Req, Res]) endedWell(e *attemptError) *attemptError {
 // remember notes what an attempt that is resumed says of the next ones.
 func (s *ClientStream[Req, Res]) remember(l *loss) {
 	h := *s.heard.Load()
-	h.answered = h.answered || l.heard || l.origin == fromServer
+	h.answered = h.answered || l.heard || l.origin == fromServer && rpcstatus.Of(l.err).Code() != codes.Unavailable // which grpc says, too
 	if l.heard {
 		h.accepted, h.renewed = true, false
 	}
@@ -179,9 +178,9 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at inbox.Standing, s
 }
 
 // died counts the attempts in a row that were lost where the stream stands now: at a position and so many messages past
-// it, or, without positions, at so many messages; and with so many acknowledged. It reports whether the attempt has brought
-// something new.
-func (s *ClientStream[Req, Res]) died(at inbox.Standing, acked uint64) (progress bool) {
+// it, or, without positions, at so many messages; and with so many acknowledged. A planned close does not count. It reports
+// whether the attempt has brought something new.
+func (s *ClientStream[Req, Res]) died(at inbox.Standing, acked uint64, planned bool) (progress bool) {
 	h, reached := &s.health, at.Accepted
 	if s.callbacks.Checkpoint != nil {
 		reached = at.Uncovered
@@ -190,7 +189,9 @@ func (s *ClientStream[Req, Res]) died(at inbox.Standing, acked uint64) (progress
 		h.position, h.acked, h.reached, h.fruitless = at.Position, acked, reached, 0
 		progress = true
 	}
-	h.fruitless++
+	if !planned {
+		h.fruitless++
+	}
 	return progress
 }
 

@@ -18,7 +18,7 @@ type limits struct {
 func (s *ClientStream[Req, Res]) watch(a *attempt[Req, Res]) (stop func()) {
 	l := s.options.limits
 	stopRecv := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) time.Duration {
-		late, next := l.tickRecv(s.inbox, tick)
+		next, late := l.tickRecv(s.inbox, tick)
 		if late != nil {
 			a.fail(&loss{op: "recv", err: late, origin: fromStream})
 		}
@@ -47,22 +47,22 @@ type waits interface {
 	Rewait()
 }
 
-// tickRecv counts one tick, and returns the error if the application has waited for a message for too long. It returns the
-// length of the next tick as well: after the first message that is one of the idle limit, zero if there is none.
-func (l limits) tickRecv(w waits, tick time.Duration) (late error, next time.Duration) {
+// tickRecv counts one tick, and returns the length of the next one: after the first message that is a tick of the idle limit, zero if there is
+// none. It returns an error if the application has waited for a message for too long.
+func (l limits) tickRecv(w waits, tick time.Duration) (next time.Duration, late error) {
 	waited, fresh := w.Tick()
 	if idle := tickOf(l.idle); !fresh && tick != idle { // counted in shorter ticks so far
 		w.Rewait()
-		return nil, idle
+		return idle, nil
 	}
 	limit, what := l.idle, "no message"
 	if fresh && l.firstMessage > 0 {
 		limit, what = l.firstMessage, "no first message"
 	}
 	if passed(waited, tick, limit) {
-		return &limitError{what: what, limit: limit}, 0
+		return 0, &limitError{what: what, limit: limit}
 	}
-	return nil, tick
+	return tick, nil
 }
 
 // ticksOfLimit is how many ticks the shortest limit of a direction has. A limit is found to be passed up to one tick late.

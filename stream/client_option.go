@@ -107,23 +107,10 @@ func (o *clientOptions) validate(has callbackSet) error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	refuse(o.replay && o.atMostOnce, "WithReplay and WithAtMostOnceSends exclude each other")
-	refuse(o.replay && !has.acked, "WithReplay needs Callbacks.Acked: nothing would ever leave the buffer")
-	refuse(!o.replay && has.replay, "Callbacks.Replay needs WithReplay")
-	refuse(o.holds && !has.checkpoint, "HoldUntilCheckpoint needs Callbacks.Checkpoint: nothing would ever be released")
-	refuse(o.holds && o.holdLimit <= 0, "HoldUntilCheckpoint needs a limit above zero, not %d", o.holdLimit)
-	refuse(o.overflow > OverflowDeliver, "unknown Overflow %d", o.overflow)
-	refuse(o.gapDetection && !has.checkpoint, "WithGapDetection needs Callbacks.Checkpoint")
-	refuse(has.checkpoint && !o.usesPositions(has), "Callbacks.Checkpoint needs Callbacks.Resume, which tells the server where to go on: "+
-		"without it a break loses messages. Or use WithReplay, if the server knows what it has sent; WithRestart, if it starts over; "+
-		"or WithoutResume, if the first break is the end")
-	refuse(o.okAcknowledges && !o.replay, "WithOKAcknowledges needs WithReplay")
-	refuse(o.limits.ack > 0 && !has.acked, "WithAckTimeout needs Callbacks.Acked")
-	refuse(!o.position.IsZero() && !has.resume, "WithPosition needs Callbacks.Resume, which tells the server where to start")
-	refuse(!o.position.IsZero() && o.store != nil, "WithPosition and WithStore exclude each other: the store has the position")
-	refuse(o.endless && o.resumeOff, "WithEndless and WithoutResume exclude each other")
+	o.validateSending(has, refuse)
+	o.validatePositions(has, refuse)
 	o.validateStore(has, refuse)
-	refuse(o.replay && o.replayLimits.Messages < 0 && o.replayLimits.Bytes < 0, "ReplayLimits needs a limit")
+	refuse(o.endless && o.resumeOff, "WithEndless and WithoutResume exclude each other")
 	refuse((o.replay || o.holds) && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")
 	for _, observer := range o.observers {
 		refuse(!observes(observer), "observer %T implements none of the observer interfaces", observer)
@@ -133,12 +120,36 @@ func (o *clientOptions) validate(has callbackSet) error {
 	return joined(errs)
 }
 
+// refusal notes that options do not fit together, if that is so.
+type refusal func(bad bool, format string, args ...any)
+
+func (o *clientOptions) validateSending(has callbackSet, refuse refusal) {
+	refuse(o.replay && o.atMostOnce, "WithReplay and WithAtMostOnceSends exclude each other")
+	refuse(o.replay && !has.acked, "WithReplay needs Callbacks.Acked: nothing would ever leave the buffer")
+	refuse(!o.replay && has.replay, "Callbacks.Replay needs WithReplay")
+	refuse(o.replay && o.replayLimits.Messages < 0 && o.replayLimits.Bytes < 0, "ReplayLimits needs a limit")
+	refuse(o.okAcknowledges && !o.replay, "WithOKAcknowledges needs WithReplay")
+	refuse(o.limits.ack > 0 && !has.acked, "WithAckTimeout needs Callbacks.Acked")
+}
+
+func (o *clientOptions) validatePositions(has callbackSet, refuse refusal) {
+	refuse(o.holds && !has.checkpoint, "HoldUntilCheckpoint needs Callbacks.Checkpoint: nothing would ever be released")
+	refuse(o.holds && o.holdLimit <= 0, "HoldUntilCheckpoint needs a limit above zero, not %d", o.holdLimit)
+	refuse(o.overflow > OverflowDeliver, "unknown Overflow %d", o.overflow)
+	refuse(o.gapDetection && !has.checkpoint, "WithGapDetection needs Callbacks.Checkpoint")
+	refuse(has.checkpoint && !o.usesPositions(has), "Callbacks.Checkpoint needs Callbacks.Resume, which tells the server where to go on: "+
+		"without it a break loses messages. Or use WithReplay, if the server knows what it has sent; WithRestart, if it starts over; "+
+		"or WithoutResume, if the first break is the end")
+	refuse(!o.position.IsZero() && !has.resume, "WithPosition needs Callbacks.Resume, which tells the server where to start")
+	refuse(!o.position.IsZero() && o.store != nil, "WithPosition and WithStore exclude each other: the store has the position")
+}
+
 // usesPositions reports whether anything comes of the positions that Checkpoint tells.
 func (o *clientOptions) usesPositions(has callbackSet) bool {
 	return has.resume || o.replay || o.restart || o.resumeOff && o.store == nil
 }
 
-func (o *clientOptions) validateStore(has callbackSet, refuse func(bad bool, format string, args ...any)) {
+func (o *clientOptions) validateStore(has callbackSet, refuse refusal) {
 	refuse(o.storeConfigured && o.store == nil, "WithStore needs a store")
 	refuse(o.nilStoreOption, "an option of WithStore is nil")
 	refuse(o.store != nil && !has.checkpoint, "WithStore needs Callbacks.Checkpoint: there would be nothing to commit")

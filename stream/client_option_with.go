@@ -103,7 +103,7 @@ func WithPositionLost(f func(error) bool) ClientOption {
 
 // WithPoisonLimit ends the stream with ReasonPoison if that many attempts in a row were lost at the same place. The first
 // of them may have brought messages. The others brought no new message and no new acknowledgement. Probably the message
-// that comes next breaks them. Attempts that could not be opened do not count. Planned closes do (see WithEndless).
+// that comes next breaks them. Attempts that could not be opened do not count. Nor do planned closes (see WithEndless).
 // Default, and zero or less: no limit.
 func WithPoisonLimit(attempts int) ClientOption {
 	return clientOption(func(o *clientOptions) { o.poisonLimit = attempts })

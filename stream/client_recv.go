@@ -127,7 +127,7 @@ func lossOf(r *inbox.Report) *loss {
 		return &loss{op: "recv", final: ReasonProtocol, err: fmt.Errorf("the server uses sequence number %d, and none follows", r.Got.Seq)}
 	case inbox.Overflow:
 		return &loss{op: "recv", final: ReasonHeldOverflow, err: fmt.Errorf(
-			"%d messages of %d bytes came without a position (HoldUntilCheckpoint has the limit)", r.Count, r.Size)}
+			"%d messages of %d bytes came without a position", r.Count, r.Size)}
 	case inbox.Gap:
 		l := &loss{op: "recv", err: gapError{have: r.Have.Seq, got: r.Got.Seq}, origin: fromStream}
 		if r.Again {

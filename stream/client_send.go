@@ -96,7 +96,7 @@ func (s *ClientStream[Req, Res]) notSent(verdict outbox.Verdict, seq uint64) err
 		return refused(fmt.Errorf("no sequence number follows %d", w.LastSeq))
 	case outbox.Full:
 		return &Error{Op: "send", Reason: ReasonWindowFull, Cause: fmt.Errorf(
-			"%d messages of %d bytes are not acknowledged (WithReplay has the limits)", w.Unacked, w.UnackedSize)}
+			"%d messages of %d bytes are not acknowledged", w.Unacked, w.UnackedSize)}
 	case outbox.Go, outbox.NotYet:
 		return nil
 	default:

@@ -117,7 +117,40 @@ func (e *Error) Error() string {
 	if e.Cause != nil {
 		text += ": " + e.Cause.Error()
 	}
+	if decides := e.Reason.decides(); decides != "" {
+		text += " (see " + decides + ")"
+	}
 	return text
+}
+
+// decides returns the names of what decides whether a stream ends for this reason, empty if nothing does.
+func (r Reason) decides() string {
+	switch r { //nolint:exhaustive // nothing decides about the others
+	case ReasonPolicy:
+		return "WithStreamPolicies and WithOpenPolicies"
+	case ReasonResumeOff:
+		return "WithoutResume"
+	case ReasonMaxOutage:
+		return "WithMaxOutage"
+	case ReasonNoCheckpoint:
+		return "Callbacks.Checkpoint, or WithRestart"
+	case ReasonSendsInDoubt:
+		return "WithReplay, or WithAtMostOnceSends"
+	case ReasonPositionLost:
+		return "Callbacks.Lost"
+	case ReasonGap:
+		return "WithGapDetection"
+	case ReasonPoison:
+		return "WithPoisonLimit"
+	case ReasonHeldOverflow:
+		return "HoldUntilCheckpoint"
+	case ReasonWindowFull:
+		return "WithReplay"
+	case ReasonUnacked:
+		return "Unacked, Flush and WithOKAcknowledges"
+	default:
+		return ""
+	}
 }
 
 // Unwrap returns the cause.

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -77,7 +78,7 @@ func originOf(err error, plain origin) origin {
 	switch {
 	case !told:
 		return plain
-	case isCredentials(st):
+	case isCredentials(st), st.Code() == codes.Canceled && st.Message() == context.Canceled.Error():
 		return fromClient
 	case madeByTransport(st):
 		return fromTransport
@@ -101,7 +102,7 @@ func resumes(made origin, err error, hint rpcstatus.Hint, f facts) bool {
 	case made == fromTransport:
 		return !isInsecure(st) && (f.answered || !isWrongAddress(st))
 	}
-	switch st.Code() {
+	switch st.Code() { //nolint:exhaustive // the others are the last word
 	case codes.Unavailable:
 		return true
 	case codes.ResourceExhausted, codes.Aborted:
@@ -131,7 +132,7 @@ func madeByTransport(st *status.Status) bool {
 	if strings.HasPrefix(text, rstStream) || strings.HasPrefix(text, httpAnswer) {
 		return true
 	}
-	switch st.Code() {
+	switch st.Code() { //nolint:exhaustive // see the comment
 	case codes.Internal, codes.Canceled, codes.Unknown: // whatever else it makes has one of these codes
 	default:
 		return false

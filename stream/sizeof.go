@@ -24,7 +24,7 @@ const maxSizedValues = 1 << 14
 // sizer adds up what values hold.
 type sizer struct{ bytes, values int }
 
-func (s *sizer) add(v reflect.Value) {
+func (s *sizer) add(v reflect.Value) { //nolint:gocyclo // a case for each kind of value
 	if !v.IsValid() {
 		return
 	}

@@ -32,6 +32,7 @@ func (b *Inbox[A, M]) Detach(all bool) Standing {
 	for b.busy && !b.leaving {
 		b.wait()
 	}
+	b.left = b.busy
 	if all {
 		b.releaseHeld()
 		b.changed() // Begin may be waiting

@@ -61,6 +61,7 @@ type Inbox[A comparable, M any] struct {
 	ticks   uint64 // of the timer that watches the limits
 	since   uint64 // the tick that the application began to wait in
 	leaving bool   // the stream's context is done: do not wait for what is on its way
+	left    bool   // Detach did not wait: nothing more is taken in, as what was held before it is gone (invariant 5)
 	ended   error  // what Begin returns once ready is empty
 	abrupt  bool   // it returns that at once
 	report  Report // of the newest Arrived that had one
@@ -164,6 +165,10 @@ func (b *Inbox[A, M]) Arrived(a A, in *Arrival[M], queue bool) (mine bool, r *Re
 	b.fresh = false
 	b.received++
 	b.noteTime()
+	if b.left {
+		b.free()
+		return false, nil
+	}
 	kind := b.kindOf(in)
 	if r = b.take(kind, in); r == nil {
 		b.free()

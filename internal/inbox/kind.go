@@ -47,7 +47,7 @@ const (
 )
 
 // kindOf is the table.
-func (b *Inbox[A, M]) kindOf(in *Arrival[M]) Kind {
+func (b *Inbox[A, M]) kindOf(in *Arrival[M]) Kind { //nolint:gocyclo // a case for each row of the table
 	have, got := &b.resumePoint, &in.Position
 	switch {
 	case in.HasPosition && !have.IsZero() && got.Lineage != have.Lineage:

@@ -246,7 +246,9 @@ func TestWhenTheFastLaneIsOpen(t *testing.T) {
 		{"while another does", Config{}, at, func(b *Inbox[int, int]) { b.Claim(1, false) }, false},
 		{"while something is ready", Config{}, at, func(b *Inbox[int, int]) { b.Arrived(1, next(8), true) }, false},
 		{
-			"while something is held", Config{Hold: true, HoldLimit: 1000}, at,
+			"while something is held",
+			Config{Hold: true, HoldLimit: 1000},
+			at,
 			func(b *Inbox[int, int]) { b.Arrived(1, &Arrival[int]{Message: number(1)}, false) }, false,
 		},
 		{"after a bookmark", Config{}, at, func(b *Inbox[int, int]) { b.Arrived(1, &Arrival[int]{HasPosition: true, Control: true}, false) }, false},
@@ -285,7 +287,9 @@ func TestWhenTheFastLaneIsOpen(t *testing.T) {
 // The lane is not the way of a message that is not plainly next.
 func TestWhatTheFastLaneRefuses(t *testing.T) {
 	t.Parallel()
-	at := func(p checkpoint.Position) *Arrival[int] { return &Arrival[int]{Message: number(1), HasPosition: true, Position: p} }
+	at := func(p checkpoint.Position) *Arrival[int] {
+		return &Arrival[int]{Message: number(1), HasPosition: true, Position: p}
+	}
 	for name, in := range map[string]*Arrival[int]{
 		"no position":        {Message: number(1)},
 		"a position alone":   {HasPosition: true, Position: checkpoint.Position{Seq: 4}},

@@ -39,6 +39,7 @@ type reference struct {
 	attempt, refused int
 	busy, standIn    bool
 	leaving, abrupt  bool
+	left             bool // nothing more is taken in
 	ended            error
 
 	received, duplicates, counted, moved, ticks, since uint64
@@ -129,6 +130,10 @@ func (r *reference) facts(in Arrival[int]) (facts [4]string) {
 func (r *reference) arrive(in Arrival[int], queue bool) (mine bool, report *Report) {
 	r.received++
 	r.fresh = false
+	if r.left {
+		r.busy, r.standIn = false, false
+		return false, nil
+	}
 	is, ok := kindIn(r.rows, r.facts(in))
 	if !ok {
 		return false, nil
@@ -246,6 +251,7 @@ func (r *reference) detach(all bool) Standing {
 		r.ready = append(r.ready, r.held...)
 	}
 	r.held = nil
+	r.left = r.busy
 	s := Standing{Position: r.resume(), Accepted: messages(r.arrived), Uncovered: r.uncovered(), Busy: r.busy}
 	r.from = len(r.arrived)
 	return s

@@ -52,11 +52,11 @@ func TestTheFirstMessageEndsItsWatch(t *testing.T) {
 	in := inbox.New[int, int](inbox.Config{})
 	in.Attach(1)
 	limit := limits{firstMessage: time.Second}
-	_, next := limit.tickRecv(in, time.Second)
+	next, _ := limit.tickRecv(in, time.Second)
 	require.Equal(t, time.Second, next)
 	require.True(t, in.Claim(1, true))
 	in.Arrived(1, &inbox.Arrival[int]{Message: new(int)}, true)
-	_, next = limit.tickRecv(in, time.Second)
+	next, _ = limit.tickRecv(in, time.Second)
 	require.Zero(t, next)
 }
 
@@ -75,7 +75,7 @@ func TestTheFirstMessageSlowsTheWatch(t *testing.T) {
 		began := time.Now()
 		stop := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) time.Duration {
 			ticks++
-			late, next := l.tickRecv(in, tick)
+			next, late := l.tickRecv(in, tick)
 			if late != nil {
 				fired <- ticks
 			}
