@@ -1,0 +1,353 @@
+package stream_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/testnet"
+)
+
+var (
+	chaosSeed  = flag.Uint64("chaos.seed", 0, "TestChaos: the seed of the only schedule to run")
+	chaosRuns  = flag.Uint64("chaos.runs", 60, "TestChaos: how many schedules to run")
+	chaosFirst = flag.Uint64("chaos.first", 1, "TestChaos: the seed of the first of them")
+	chaosKnown = flag.String("chaos.known", "", "TestChaos: the letters of knownFaults not to keep clear of")
+)
+
+// knownFaults are those of the stream that schedules keep clear of. An entry goes away with its fault.
+var knownFaults = []struct {
+	letter, name string
+	avoid        func(*schedule)
+}{
+	{"a", "OK from the server while kept messages are unacknowledged is reported as io.EOF", func(sc *schedule) {
+		for i, c := range sc.conduct {
+			if sc.promise == replayed && c.quitsAt >= 0 && c.says == codes.OK {
+				sc.conduct[i].says = codes.Unavailable
+			}
+		}
+	}},
+	{"b", "what an interceptor reports after grpc had the message is taken as never sent, or sent twice", func(sc *schedule) {
+		for item, f := range sc.fates {
+			if f.pass > 0 && f.late {
+				delete(sc.fates, item)
+			}
+		}
+	}},
+	{"c", "with replay, Send hangs where nobody receives", func(sc *schedule) {
+		if sc.promise == replayed {
+			sc.style = inTwoGoroutines
+		}
+	}},
+	{"d", "two messages in a row that grpc refuses end the stream", func(sc *schedule) {
+		for _, item := range sortedKeys(sc.fates) {
+			if next, ok := sc.fates[item+1]; ok && next.pass == 0 && sc.fates[item].pass == 0 {
+				delete(sc.fates, item)
+			}
+		}
+	}},
+	{"e", "the end of an interceptor's own context, or of the attempt's, is taken as the server's last word", func(sc *schedule) {
+		sc.bareRecv = false
+		sc.steps = slices.DeleteFunc(sc.steps, func(s step) bool { return s.do == cancelInterceptor })
+		for item, f := range sc.fates {
+			f.kill = false
+			sc.fates[item] = f
+		}
+	}},
+}
+
+// chaosLimit is how long a schedule may take: they are through in a fraction of it.
+const chaosLimit = 20 * time.Second
+
+// TestChaos runs random schedules over real sockets, and holds journals of both ends against what the stream guarantees:
+// ordered, nothing lost in the middle, nothing doubled, a number is one message, no loss looks like success, what was not
+// sent is not there, at most once, truthful ends and counts, fenced, commits are processed, bounded, no leak.
+func TestChaos(t *testing.T) { //nolint:paralleltest // goleak sees the goroutines of all tests; the schedules are parallel
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	first, runs := *chaosFirst, *chaosRuns
+	if *chaosSeed > 0 {
+		first, runs = *chaosSeed, 1
+	}
+	seeds := make(chan uint64)
+	var workers sync.WaitGroup
+	var reports atomic.Int32
+	var seen tally
+	for range min(16, runs) {
+		workers.Go(func() { // ends when seeds is closed; the last line waits for it
+			for seed := range seeds {
+				if report := runSchedule(seed, &seen); report != "" {
+					reports.Add(1)
+					t.Error(report)
+				}
+			}
+		})
+	}
+	for seed := first; seed < first+runs && reports.Load() < 5; seed++ {
+		seeds <- seed
+	}
+	close(seeds)
+	workers.Wait()
+	t.Log(seen.String())
+}
+
+// runSchedule runs the schedule of a seed, and reports what is wrong.
+func runSchedule(seed uint64, seen *tally) (report string) {
+	pprof.Do(context.Background(), pprof.Labels("chaos", strconv.FormatUint(seed, 10)), func(ctx context.Context) {
+		r, err := newChaosRun(ctx, drawSchedule(seed))
+		if err != nil {
+			report = err.Error()
+			return
+		}
+		hung := r.runWithin(chaosLimit)
+		found := hung
+		if hung == "" {
+			found = strings.Join(r.verdict(), "\n  ")
+			seen.add(r)
+		}
+		if found != "" {
+			report = fmt.Sprintf("seed %d\n  %s\nthe schedule:\n%v\nthe client:\n%v\nthe server:\n%v\nthe network: %v\n"+
+				"again: go test ./stream -run 'TestChaos$' -chaos.seed=%d -count=20", seed, found, r.sc, r.journal, r.db,
+				r.proxy.Cuts(), seed)
+			if *chaosKnown != "" {
+				report += " -chaos.known=" + *chaosKnown
+			}
+		}
+	})
+	return report
+}
+
+// chaosRun is a schedule at work.
+type chaosRun struct {
+	sc      *schedule // set at construction, then read only, as the next eight are
+	proxy   *testnet.TCP
+	db      *database
+	journal *ledger
+	store   *checkpoint.Memory
+	conn    *grpc.ClientConn
+	ctx     context.Context
+	cancel  context.CancelFunc
+	over    chan struct{}  // closed when no more steps are to be made
+	steps   sync.WaitGroup // at work
+
+	restarting sync.Mutex // one restart at a time
+
+	mu                sync.Mutex // guards the fields below
+	finished          bool
+	servers           []*grpc.Server // the last one is at work
+	counts            [3]int         // of each moment
+	passes            map[uint64]int // of each item through the interceptor
+	current           *client
+	cancelInterceptor context.CancelFunc
+}
+
+func newChaosRun(ctx context.Context, sc *schedule) (*chaosRun, error) {
+	proxy, err := testnet.NewTCP("")
+	if err != nil {
+		return nil, err
+	}
+	r := &chaosRun{
+		sc: sc, proxy: proxy, journal: newLedger(sc), store: new(checkpoint.Memory), over: make(chan struct{}),
+		passes: map[uint64]int{}, cancelInterceptor: func() {},
+	}
+	r.db = newDatabase(sc, r)
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	if err := r.serve(); err != nil {
+		return nil, err
+	}
+	r.conn, err = proxy.Client(grpc.WithStreamInterceptor(r.intercept), grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1.6, MaxDelay: 10 * time.Millisecond},
+		MinConnectTimeout: time.Second,
+	}))
+	return r, err
+}
+
+// serve starts a server.
+func (r *chaosRun) serve() error {
+	listener, err := r.proxy.Listen()
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer(grpc.WaitForHandlers(true))
+	testpb.RegisterTestServiceServer(server, r.db)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.servers = append(r.servers, server)
+	go func() { _ = server.Serve(listener) }() // ends with the server, which finish stops
+	return nil
+}
+
+// runWithin runs the schedule. Where it takes too long it says what was waited for.
+func (r *chaosRun) runWithin(limit time.Duration) (hung string) {
+	ended := make(chan struct{})
+	go func() { // ends with the last client process, or when the context is cancelled
+		defer close(ended)
+		r.proxy.ArmInOrder(r.sc.faults...)
+		for n := range r.sc.lives {
+			if !r.live(n) {
+				break
+			}
+		}
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		hung = fmt.Sprintf("bounded: not through after %v\n%v", limit, r.waiting())
+		r.cancel()
+		<-ended // a Send or Recv that does not even return then hangs the test, whose own limit tells of it
+	}
+	r.finish()
+	return hung
+}
+
+// waiting tells what the stream and its goroutines are at.
+func (r *chaosRun) waiting() string {
+	var b bytes.Buffer
+	if s := r.adopted(); s != nil {
+		fmt.Fprintf(&b, "%+v\n", s.Stats())
+	}
+	var all bytes.Buffer
+	_ = pprof.Lookup("goroutine").WriteTo(&all, 1)
+	for stack := range strings.SplitSeq(all.String(), "\n\n") {
+		if strings.Contains(stack, fmt.Sprintf(`"chaos":"%d"`, r.sc.seed)) {
+			fmt.Fprintf(&b, "%s\n\n", stack)
+		}
+	}
+	return b.String()
+}
+
+// finish ends the network and the servers, and waits for all goroutines that the run has started.
+func (r *chaosRun) finish() {
+	r.mu.Lock()
+	r.finished = true
+	r.mu.Unlock()
+	close(r.over)
+	r.cancel()
+	_ = r.conn.Close()
+	_ = r.proxy.Close()
+	for _, server := range r.servers {
+		server.Stop()
+	}
+	r.steps.Wait()
+	for _, server := range r.servers { // one more may have been started
+		server.Stop()
+	}
+	r.db.readers.Wait()
+}
+
+// adopt makes s the stream that steps act on.
+func (r *chaosRun) adopt(s *client) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.current = s
+}
+
+func (r *chaosRun) adopted() *client {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current
+}
+
+// reached counts a moment, and makes the steps whose time has come.
+func (r *chaosRun) reached(m moment) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts[m]++
+	for _, s := range r.sc.steps {
+		if s.when == m && s.nth == r.counts[m] && !r.finished {
+			r.steps.Go(func() { r.make(s) }) // ends when the step is made, or all is over; finish waits for it
+		}
+	}
+}
+
+// make makes a step.
+func (r *chaosRun) make(s step) {
+	switch s.do {
+	case restartHard, restartGracefully:
+		r.restart(s)
+	case refuse:
+		r.proxy.Refuse(true)
+		r.rest(s)
+		r.proxy.Refuse(false)
+	case cutFIN:
+		r.proxy.Cut(testnet.FIN)
+	case cutRST:
+		r.proxy.Cut(testnet.RST)
+	case goDark, stallUp, stallDown:
+		r.proxy.Cut(map[action]testnet.Kind{
+			goDark: testnet.BlackHole, stallUp: testnet.StallToServer, stallDown: testnet.StallToClient,
+		}[s.do])
+		r.rest(s)
+		r.proxy.Heal()
+	case replaceHistory:
+		r.db.replace()
+	case cancelInterceptor:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.cancelInterceptor()
+	case closeSend:
+		if c := r.adopted(); c != nil {
+			_ = c.CloseSend()
+		}
+	case closeStream:
+		if c := r.adopted(); c != nil {
+			r.journal.will(&r.journal.closed)
+			_ = c.Close()
+		}
+	case cancelContext:
+		r.journal.will(&r.journal.cancelled)
+		r.cancel()
+	}
+}
+
+// rest waits for as long as a step lasts.
+func (r *chaosRun) rest(s step) {
+	timer := time.NewTimer(s.rest)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.over:
+	}
+}
+
+// restart starts the server again: at once, or after it was given some time to let its handlers end.
+func (r *chaosRun) restart(s step) {
+	r.restarting.Lock()
+	defer r.restarting.Unlock()
+	r.mu.Lock()
+	old := r.servers[len(r.servers)-1]
+	r.mu.Unlock()
+	graceful := make(chan struct{})
+	if s.do == restartGracefully {
+		go func() { // ends with the server, which the line after next stops
+			defer close(graceful)
+			old.GracefulStop()
+		}()
+	} else {
+		close(graceful)
+		old.Stop()
+	}
+	if err := r.serve(); err != nil {
+		r.journal.finds("the test: %v", err)
+	}
+	r.rest(s)
+	old.Stop()
+	<-graceful
+}
