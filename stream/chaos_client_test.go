@@ -226,7 +226,7 @@ func (r *chaosRun) live(n int) bool {
 
 // stored is the position in the store.
 func (r *chaosRun) stored() checkpoint.Position {
-	record, err := r.store.Load(r.ctx, "key")
+	record, err := r.store.Load(context.WithoutCancel(r.ctx), "key")
 	if err != nil {
 		return checkpoint.Position{}
 	}
@@ -292,7 +292,7 @@ func (a *application) sendOne(item uint64) (accepted, ended bool) {
 	if sc.promise == replayed && st.Unacked > sc.window.Messages {
 		j.finds("bounded: %d messages are kept, and the window is %d", st.Unacked, sc.window.Messages)
 	}
-	return err == nil, j.sent(a.life, item, err, st.LastSeq >= number)
+	return err == nil, j.sent(a.life, item, err, st.LastSeq >= number, st.State)
 }
 
 // receive receives so many numbered messages, zero: until the stream or the process ends. It reports whether the process
@@ -330,7 +330,7 @@ func (a *application) leave() bool {
 		j.does("receiver", "Commit of process %d", a.life)
 		if err := a.s.Commit(a.run.ctx); err == nil {
 			j.committedAll(a.life, a.run.stored())
-		} else if a.s.State() != stream.Closed {
+		} else if a.s.State() != stream.Closed && a.run.ctx.Err() == nil {
 			j.finds("commits reach the store: Commit of process %d returned %v", a.life, err)
 		}
 	case closes:

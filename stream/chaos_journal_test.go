@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/stream"
@@ -141,8 +144,8 @@ func (j *ledger) sends(life byte, item uint64) uint64 {
 	return n.number
 }
 
-// sent notes what Send returned. It reports whether the stream has ended.
-func (j *ledger) sent(life byte, item uint64, err error, counted bool) bool {
+// sent notes what Send returned, and whether its number is given away. It reports whether the stream has ended.
+func (j *ledger) sent(life byte, item uint64, err error, counted bool, now stream.State) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.doing["sender"] = ""
@@ -152,7 +155,13 @@ func (j *ledger) sent(life byte, item uint64, err error, counted bool) bool {
 	if n.notSent() && !counted {
 		j.line = j.line[:len(j.line)-1] // the next message has its number
 	}
-	return err != nil && !n.notSent()
+	return err != nil && !n.notSent() && (!n.inDoubt() || now == stream.Closed)
+}
+
+// inDoubt reports whether Send has said that the message may have been sent, and counts as sent.
+func (n *sendNote) inDoubt() bool {
+	e, ok := errors.AsType[*stream.Error](n.err)
+	return ok && e.Reason == stream.ReasonSendsInDoubt
 }
 
 // notSent reports whether Send has said that the message was not sent, and that the stream goes on.
@@ -388,6 +397,19 @@ func (t *tally) add(r *chaosRun) {
 				t.counts["refused"]++
 			}
 		}
+	}
+}
+
+// isEnough sees that the schedules do something.
+func (t *tally) isEnough(tb testing.TB) {
+	tb.Helper()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for what, perHundred := range map[string]int{
+		"faults": 100, "outages": 100, "replayed": 200, "repeated": 2, "lost positions": 1, "sent": 1000, "received": 1500,
+		"refused": 10, "end: io.EOF": 30, "end: left": 10,
+	} {
+		require.GreaterOrEqual(tb, t.counts[what]*100, perHundred*t.counts["schedules"]/2, "%s, of what was expected", what)
 	}
 }
 

@@ -232,7 +232,7 @@ func (sc *schedule) drawConduct(d dice) {
 				c.quitsAt = -1
 			}
 		case 3:
-			if sc.gaps {
+			if sc.gaps && sc.style != asksAndWaits {
 				c.leaves = d.between(2, 6) // the first one is after none
 			}
 		case 4, 5:
