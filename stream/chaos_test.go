@@ -27,7 +27,7 @@ import (
 
 var (
 	chaosSeed  = flag.Uint64("chaos.seed", 0, "TestChaos: the seed of the only schedule to run")
-	chaosRuns  = flag.Uint64("chaos.runs", 60, "TestChaos: how many schedules to run")
+	chaosRuns  = flag.Uint64("chaos.runs", 200, "TestChaos: how many schedules to run")
 	chaosFirst = flag.Uint64("chaos.first", 1, "TestChaos: the seed of the first of them")
 	chaosKnown = flag.String("chaos.known", "", "TestChaos: the letters of knownFaults not to keep clear of")
 )
