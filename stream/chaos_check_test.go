@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -24,7 +23,9 @@ func (r *chaosRun) verdict() []string {
 		c.truthfulEnd(p)
 		c.notSentIsNotThere(p)
 		c.fenced(p)
-		if r.sc.promise != replayed {
+		if r.sc.promise == replayed {
+			c.keptOrThere(p)
+		} else {
 			c.atMostOnce(p)
 		}
 	}
@@ -202,8 +203,10 @@ func (c *checker) explains(e *stream.Error, p *chapter, v *visit) bool {
 			}
 		}
 		return false
-	default: // a reason for OK while something is unacknowledged
-		return c.sc.promise == replayed && strings.Contains(e.Reason.String(), "acknowledged") && v != nil && v.over && v.err == nil
+	case stream.ReasonUnacked:
+		return c.sc.promise == replayed && p.stats.Unacked > 0 && v != nil && v.over && v.err == nil
+	default:
+		return false
 	}
 }
 
@@ -256,6 +259,20 @@ func (c *checker) exactlyOnce() {
 			c.finds("a number is one message", "the server has message %d as number %d, which is that of message %d", item, i+1, c.j.line[i])
 		case slices.Contains(c.db.stored[:i], item):
 			c.finds("nothing is doubled", "the server has message %d twice", item)
+		}
+	}
+}
+
+// keptOrThere sees that what Send accepted is at the server, or can be read from the stream after its end.
+func (c *checker) keptOrThere(p *chapter) {
+	if c.overAcked() {
+		return
+	}
+	for _, n := range p.sends {
+		accepted := n.over && (n.err == nil || n.inDoubt())
+		if accepted && p.opened && !slices.Contains(c.db.stored, n.item) && !slices.Contains(p.kept, n.item) {
+			c.finds("no loss looks like success", "message %d of process %d, which Send accepted, is neither at the server nor in Unacked",
+				n.item, p.life)
 		}
 	}
 }

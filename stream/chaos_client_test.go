@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,9 @@ func (r *chaosRun) intercept(ctx context.Context, desc *grpc.StreamDesc, conn *g
 	next grpc.Streamer, opts ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
 	ctx, cancel := context.WithCancel(ctx)
+	if r.sc.deadline > 0 {
+		ctx, cancel = context.WithTimeout(ctx, r.sc.deadline)
+	}
 	s, err := next(ctx, desc, conn, method, opts...)
 	if err != nil {
 		cancel()
@@ -53,6 +57,8 @@ func (r *chaosRun) intercept(ctx context.Context, desc *grpc.StreamDesc, conn *g
 
 // SendMsg does to a message what the schedule has for it.
 func (w *wire) SendMsg(m any) error {
+	w.run.dawdle(beforeSendMsg)
+	defer w.run.dawdle(afterSendMsg)
 	p := parcelOf(asRequest(m))
 	fate, ok := w.run.sc.fates[p.item]
 	if p.kind != data || !ok || fate.pass == 0 || w.run.pass(p.item) != fate.pass {
@@ -72,6 +78,7 @@ func (w *wire) SendMsg(m any) error {
 // RecvMsg tells of a loss with the error of its context, where the schedule has it so.
 func (w *wire) RecvMsg(m any) error {
 	err := w.ClientStream.RecvMsg(m)
+	w.run.dawdle(afterRecvMsg)
 	if err == nil || !w.run.sc.bareRecv || errors.Is(err, io.EOF) {
 		return err
 	}
@@ -124,6 +131,12 @@ func (r *chaosRun) callbacks(life byte) stream.Callbacks[request, response] {
 	if r.sc.promise == replayed {
 		cb.Acked = func(m *response) (uint64, bool) { p := parcelOf(m); return p.seq, p.kind == ack }
 	}
+	if r.sc.promise == replayed && r.sc.slow[inReplay].every > 0 {
+		cb.Replay = func(m *request, _ uint64) *request {
+			r.dawdle(inReplay)
+			return m
+		}
+	}
 	if r.sc.numbers == byApplication {
 		cb.Sequence = func(m *request) uint64 { return parcelOf(m).seq }
 	}
@@ -151,6 +164,7 @@ func lineOf(p checkpoint.Position) byte {
 // resume is the Resume callback.
 func (r *chaosRun) resume(life byte, on *stream.Resumption[request, response]) error {
 	r.journal.resumes(life, on.Attempt())
+	r.dawdle(inResume)
 	at := on.Position()
 	if err := on.Send(parcel{kind: hello, line: lineOf(at), seq: at.Seq, item: on.Attempt(), life: life}.request()); err != nil {
 		return err
@@ -181,6 +195,7 @@ func (r *chaosRun) options(store checkpoint.Store) []stream.ClientOption {
 	opts := []stream.ClientOption{
 		stream.WithStreamPolicies(stream.NewRetryPolicyBuilder().WithBackoff(200*time.Microsecond, 2*time.Millisecond).Build()),
 		stream.WithCallOptions(grpc.MaxCallSendMsgSize(greatest)), stream.WithIdleTimeout(sc.idle),
+		stream.WithAckTimeout(sc.ackLimit),
 	}
 	switch sc.promise {
 	case replayed:
@@ -194,6 +209,12 @@ func (r *chaosRun) options(store checkpoint.Store) []stream.ClientOption {
 	}
 	if sc.gaps {
 		opts = append(opts, stream.WithGapDetection())
+	}
+	if sc.endless {
+		opts = append(opts, stream.WithEndless())
+	}
+	if sc.receipt {
+		opts = append(opts, stream.WithOKAcknowledges())
 	}
 	if len(sc.lives) > 1 {
 		opts = append(opts, stream.WithStore(store, "key", stream.CommitEvery(3)))
@@ -220,7 +241,7 @@ func (r *chaosRun) live(n int) bool {
 	if err := s.Close(); err != nil && !store.killed.Load() {
 		r.journal.finds("commits reach the store: Close of process %d returned %v", life, err)
 	}
-	r.journal.leaves(life, s.Stats())
+	r.journal.leaves(life, s)
 	return more
 }
 
@@ -271,9 +292,27 @@ func (a *application) send(first uint64) {
 			a.receive(1)
 		}
 	}
+	if a.run.sc.flushes {
+		a.flush()
+	}
 	a.run.journal.does("sender", "CloseSend of process %d", a.life)
 	_ = a.s.CloseSend()
 	a.run.journal.does("sender", "")
+}
+
+// flush waits for the acknowledgement of everything: then the server has it.
+func (a *application) flush() {
+	j := a.run.journal
+	j.does("sender", "Flush of process %d", a.life)
+	if err := a.s.Flush(a.run.ctx); err != nil {
+		return
+	}
+	stored := a.run.db.items()
+	for _, item := range j.accepted(a.life) {
+		if !slices.Contains(stored, item) {
+			j.finds("no loss looks like success: Flush of process %d returned nil, and message %d is not at the server", a.life, item)
+		}
+	}
 }
 
 // sendOne sends one message. It reports whether Send accepted it, and whether the stream has ended.
@@ -313,6 +352,7 @@ func (a *application) receive(numbered int) bool {
 		}
 		p := parcelOf(m)
 		j.got(a.life, p)
+		a.run.dawdle(withMessage)
 		a.run.reached(received)
 		if p.kind == data {
 			n++
@@ -327,7 +367,7 @@ func (a *application) receive(numbered int) bool {
 // leave ends the process as planned. It reports true: another one follows.
 func (a *application) leave() bool {
 	j := a.run.journal
-	j.closes(a.life)
+	j.closes(a.life, a.plan.end == commitsAndCloses)
 	switch a.plan.end {
 	case commitsAndCloses:
 		j.does("receiver", "Commit of process %d", a.life)

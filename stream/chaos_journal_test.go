@@ -37,9 +37,10 @@ type chapter struct {
 	attempt map[uint64]int64    // when the Resume callback of each began
 	sends   []*sendNote
 	got     []parcel
-	done    parcel // the last numbered message that the application has done with
-	lost    bool   // it was asked about a lost position
-	left    bool   // it has closed its stream
+	done    parcel   // the last numbered message that the application has done with
+	lost    bool     // it was asked about a lost position
+	left    bool     // it has closed its stream
+	kept    []uint64 // items that are not acknowledged, after the end
 	end     error
 	stats   stream.Stats
 	opened  bool
@@ -244,13 +245,15 @@ func (sc *schedule) following(seq uint64) uint64 {
 	return seq
 }
 
-// closes notes that a process closes its stream itself.
-func (j *ledger) closes(life byte) {
+// closes notes that a process closes its stream itself, after a Commit or not.
+func (j *ledger) closes(life byte, commits bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	p := j.chapter(life)
 	p.left = true
-	p.hasDone() // Commit says so, and nothing else commits it
+	if commits {
+		p.hasDone()
+	}
 }
 
 // ends notes how a stream has ended: what Recv returned, or Resilient.
@@ -270,10 +273,25 @@ func (j *ledger) ends(life byte, err error, s *client) {
 }
 
 // leaves notes what a stream says of itself when all is over.
-func (j *ledger) leaves(life byte, st stream.Stats) {
+func (j *ledger) leaves(life byte, s *client) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.chapter(life).stats = st
+	p := j.chapter(life)
+	p.stats = s.Stats()
+	for number, m := range s.Unacked() {
+		kept := parcelOf(m)
+		p.kept = append(p.kept, kept.item)
+		if n := int(number); n > len(j.line) || j.line[n-1] != kept.item {
+			j.note("a number is one message: Unacked has message %d as number %d", kept.item, number)
+		}
+	}
+}
+
+// accepted are the items that Send has accepted in a process.
+func (j *ledger) accepted(life byte) []uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.chapter(life).accepted()
 }
 
 // String is the ledger in short.

@@ -26,8 +26,12 @@ type schedule struct {
 	gaps      bool // WithGapDetection
 	recovers  bool // the Lost callback starts over
 	idle      time.Duration
-	messages  int // that the application sends
-	padding   int // the greatest padding of a message, both ways
+	ackLimit  time.Duration // WithAckTimeout
+	endless   bool          // WithEndless
+	receipt   bool          // WithOKAcknowledges
+	flushes   bool          // the application waits for all acknowledgements before it calls CloseSend
+	messages  int           // that the application sends
+	padding   int           // the greatest padding of a message, both ways
 
 	lives []life // of client processes; more than one only with a store
 
@@ -41,6 +45,8 @@ type schedule struct {
 	faults    []testnet.Fault     // each armed when the one before has happened
 	steps     []step              // what happens when something is reached
 	fates     map[uint64]sendFate // of messages in the client's interceptor
+	slow      [places]dawdling    // who is slow
+	deadline  time.Duration       // of each attempt, in an interceptor's context; zero: none
 	bareRecv  bool                // the interceptor tells of a loss with the bare error of its context
 }
 
@@ -123,6 +129,25 @@ const (
 	sending                // the application has begun a Send
 )
 
+// place is where somebody may be slow.
+type place int
+
+const (
+	beforeSendMsg place = iota // the interceptor
+	afterSendMsg
+	afterRecvMsg
+	inReplay // callbacks
+	inResume
+	withMessage // the application
+	places
+)
+
+// dawdling is a wait each so many times. Zero: none.
+type dawdling struct {
+	every int
+	rest  time.Duration
+}
+
 // step is something that happens when a moment has come for the nth time.
 type step struct {
 	when moment
@@ -189,6 +214,7 @@ func drawSchedule(seed uint64) *schedule {
 	sc.drawFaults(d)
 	sc.drawSteps(d)
 	sc.drawFates(d)
+	sc.drawPace(d)
 	for _, known := range knownFaults {
 		if !strings.Contains(*chaosKnown, known.letter) {
 			known.avoid(sc)
@@ -234,6 +260,9 @@ func (sc *schedule) drawConduct(d dice) {
 		case 3:
 			if sc.gaps && sc.style != asksAndWaits {
 				c.leaves = d.between(2, 6) // the first one is after none
+				if c.says == codes.OK {    // before the next number, nobody could tell
+					c.quitsAt = -1
+				}
 			}
 		case 4, 5:
 			c.replaces = !sc.echo
@@ -299,6 +328,27 @@ func (sc *schedule) drawFates(d dice) {
 	}
 }
 
+// drawPace draws who is slow, and what depends on acknowledgements.
+func (sc *schedule) drawPace(d dice) {
+	for p := range sc.slow {
+		if d.oneIn(4) {
+			sc.slow[p] = dawdling{every: d.between(1, 8), rest: time.Duration(d.between(50, 3000)) * time.Microsecond}
+		}
+	}
+	sc.endless = d.oneIn(5)
+	if d.oneIn(12) {
+		sc.deadline = time.Duration(d.between(15, 80)) * time.Millisecond
+	}
+	if sc.promise != replayed {
+		return
+	}
+	if sc.acks.every == 1 {
+		sc.flushes, sc.ackLimit = d.oneIn(4), pick(d, 0, 0, 150*time.Millisecond)
+	}
+	saysOK := slices.ContainsFunc(sc.conduct, func(c conduct) bool { return c.quitsAt >= 0 && c.says == codes.OK })
+	sc.receipt = !saysOK && d.oneIn(4)
+}
+
 // dice draws.
 type dice struct{ *rand.Rand }
 
@@ -318,6 +368,11 @@ func (sc *schedule) String() string {
 	}
 	line("handshake %v, holds %v, gap detection %v, Lost starts over %v, idle limit %v, bare errors of RecvMsg %v",
 		sc.handshake, sc.holds, sc.gaps, sc.recovers, sc.idle, sc.bareRecv)
+	line("OK is a receipt %v, endless %v, flushes %v, acknowledgements within %v; slow before and after SendMsg, after RecvMsg, "+
+		"in Replay, in Resume, with a message: %v", sc.receipt, sc.endless, sc.flushes, sc.ackLimit, sc.slow)
+	if sc.deadline > 0 {
+		line("an interceptor gives each attempt %v", sc.deadline)
+	}
 	line("the server has %d numbers (answers: %v), each after %d without a position; missing %v; a bookmark every %d",
 		sc.history, sc.echo, sc.units, sortedKeys(sc.missing), sc.bookmarks)
 	for i, l := range sc.lives {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -156,6 +157,13 @@ func (db *database) length() uint64 {
 		return db.grown
 	}
 	return uint64(db.sc.history)
+}
+
+// items are the messages that the server has, by number.
+func (db *database) items() []uint64 {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return slices.Clone(db.stored)
 }
 
 // take stores what a handler has received. It fails where a newer handler has come.

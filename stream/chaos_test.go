@@ -18,7 +18,6 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
@@ -37,21 +36,20 @@ var knownFaults = []struct {
 	letter, name string
 	avoid        func(*schedule)
 }{
-	{"a", "OK from the server while kept messages are unacknowledged is reported as io.EOF", func(sc *schedule) {
-		sc.acks.silent = false
-		for i, c := range sc.conduct {
-			if sc.promise == replayed && c.quitsAt >= 0 && c.says == codes.OK {
-				sc.conduct[i].says = codes.Unavailable
-			}
-		}
-	}},
-	{"b", "the end of an interceptor's own context, or of the attempt's, is taken as the server's last word", func(sc *schedule) {
-		sc.bareRecv = false
+	{"a", "CANCELLED, because an interceptor's own context has ended, is taken as the server's last word", func(sc *schedule) {
 		sc.steps = slices.DeleteFunc(sc.steps, func(s step) bool { return s.do == cancelInterceptor })
 		for item, f := range sc.fates {
 			f.kill = false
 			sc.fates[item] = f
 		}
+	}},
+	{"b", "WithAckTimeout spins: the looks at the outbox that it starts have no pause between them", func(sc *schedule) {
+		sc.ackLimit = 0
+	}},
+	{"c", "a message with a position, in hand at Close or when the context ends, is handed over without what was held", func(sc *schedule) {
+		sc.steps = slices.DeleteFunc(sc.steps, func(s step) bool {
+			return sc.holds && (s.do == closeStream || s.do == cancelContext)
+		})
 	}},
 }
 
@@ -132,6 +130,7 @@ type chaosRun struct {
 	steps   sync.WaitGroup // at work
 
 	restarting sync.Mutex // one restart at a time
+	visits     [places]atomic.Int64
 
 	mu                sync.Mutex // guards the fields below
 	finished          bool
@@ -277,7 +276,7 @@ func (r *chaosRun) make(s step) {
 		r.restart(s)
 	case refuse:
 		r.proxy.Refuse(true)
-		r.rest(s)
+		r.rest(s.rest)
 		r.proxy.Refuse(false)
 	case cutFIN:
 		r.proxy.Cut(testnet.FIN)
@@ -287,7 +286,7 @@ func (r *chaosRun) make(s step) {
 		r.proxy.Cut(map[action]testnet.Kind{
 			goDark: testnet.BlackHole, stallUp: testnet.StallToServer, stallDown: testnet.StallToClient,
 		}[s.do])
-		r.rest(s)
+		r.rest(s.rest)
 		r.proxy.Heal()
 	case replaceHistory:
 		r.db.replace()
@@ -310,13 +309,20 @@ func (r *chaosRun) make(s step) {
 	}
 }
 
-// rest waits for as long as a step lasts.
-func (r *chaosRun) rest(s step) {
-	timer := time.NewTimer(s.rest)
+// rest waits, unless all is over.
+func (r *chaosRun) rest(d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-r.over:
+	}
+}
+
+// dawdle makes whoever comes to a place wait, from time to time.
+func (r *chaosRun) dawdle(p place) {
+	if d := r.sc.slow[p]; d.every > 0 && r.visits[p].Add(1)%int64(d.every) == 0 {
+		r.rest(d.rest)
 	}
 }
 
@@ -340,7 +346,7 @@ func (r *chaosRun) restart(s step) {
 	if err := r.serve(); err != nil {
 		r.journal.finds("the test: %v", err)
 	}
-	r.rest(s)
+	r.rest(s.rest)
 	old.Stop()
 	<-graceful
 }
