@@ -435,7 +435,7 @@ func (t *tally) isEnough(tb testing.TB) {
 func (t *tally) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var all []string
+	all := make([]string, 0, len(t.counts))
 	for _, what := range slices.Sorted(maps.Keys(t.counts)) {
 		all = append(all, fmt.Sprintf("%s %d", what, t.counts[what]))
 	}

@@ -269,13 +269,13 @@ func (h *handler) greet() error {
 	if h.conduct.tells == byAnchor {
 		answer.line, answer.item = h.line, h.at.seq
 	}
-	return h.bidi.Send(answer.response())
+	return h.Send(answer.response())
 }
 
 // read receives until that fails.
 func (h *handler) read() {
 	for {
-		m, err := h.bidi.Recv()
+		m, err := h.Recv()
 		if err == nil {
 			if err = h.db.take(h.visit, parcelOf(m)); err == nil {
 				h.db.run.reached(stored)
@@ -393,7 +393,7 @@ func (h *handler) send(p parcel) error {
 		h.db.mu.Unlock()
 	}
 	h.count++
-	return h.bidi.Send(p.response())
+	return h.Send(p.response())
 }
 
 // before reports whether p comes before q in what the server sends.

@@ -28,6 +28,7 @@ var (
 	chaosSeed  = flag.Uint64("chaos.seed", 0, "TestChaos: the seed of the only schedule to run")
 	chaosRuns  = flag.Uint64("chaos.runs", 200, "TestChaos: how many schedules to run")
 	chaosFirst = flag.Uint64("chaos.first", 1, "TestChaos: the seed of the first of them")
+	chaosLimit = flag.Duration("chaos.limit", 20*time.Second, "TestChaos: how long a schedule may take")
 	chaosKnown = flag.String("chaos.known", "", "TestChaos: the letters of knownFaults not to keep clear of")
 )
 
@@ -52,9 +53,6 @@ var knownFaults = []struct {
 		})
 	}},
 }
-
-// chaosLimit is how long a schedule may take: they are through in a fraction of it.
-const chaosLimit = 20 * time.Second
 
 // TestChaos runs random schedules over real sockets, and holds journals of both ends against what the stream guarantees:
 // ordered, nothing lost in the middle, nothing doubled, a number is one message, no loss looks like success, what was not
@@ -98,7 +96,7 @@ func runSchedule(seed uint64, seen *tally) (report string) {
 			report = err.Error()
 			return
 		}
-		hung := r.runWithin(chaosLimit)
+		hung := r.runWithin(*chaosLimit)
 		found := hung
 		if hung == "" {
 			found = strings.Join(r.verdict(), "\n  ")
