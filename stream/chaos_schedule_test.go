@@ -188,7 +188,7 @@ func drawSchedule(seed uint64) *schedule {
 	sc := &schedule{
 		seed: seed, style: pick(d, inTwoGoroutines, inTwoGoroutines, sendsThenReceives, asksAndWaits),
 		promise: pick(d, replayed, replayed, replayed, atMostOnce, inDoubt), handshake: d.oneIn(2), holds: d.oneIn(3),
-		recovers: !d.oneIn(4), idle: pick(d, 0, 0, 250*time.Millisecond), messages: d.between(1, 60), history: d.between(0, 60),
+		recovers: !d.oneIn(4), idle: pick(d, 0, 0, 500*time.Millisecond), messages: d.between(1, 60), history: d.between(0, 60),
 		padding: pick(d, 0, 100, 2000), bookmarks: pick(d, 0, 0, 1, 5), lives: []life{{}}, fates: map[uint64]sendFate{},
 		missing: map[uint64]bool{}, bareRecv: d.oneIn(6),
 	}
