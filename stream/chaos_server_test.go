@@ -16,8 +16,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// heartbeat is a message that says nothing.
-const heartbeat = failure + 1
+const (
+	heartbeat = failure + 1 + iota // a message that says nothing
+	broken                         // what nobody has sent
+)
 
 // parcel is a message of the chaos tests. The client's hello has its position, its attempt as item, and its life; the
 // server's has how many messages it has.
@@ -46,6 +48,9 @@ func (p parcel) response() *response { return &response{Payload: p.payload()} }
 
 func parcelOf(m interface{ GetPayload() *testpb.Payload }) parcel {
 	b := m.GetPayload().GetBody()
+	if len(b) < parcelHead {
+		return parcel{kind: broken}
+	}
 	return parcel{
 		kind: kind(b[0]), line: b[1], part: b[2], life: b[3], seq: binary.BigEndian.Uint64(b[4:]),
 		item: binary.BigEndian.Uint64(b[12:]), size: len(b) - parcelHead,
@@ -177,6 +182,9 @@ func (db *database) take(v *visit, p parcel) error {
 	v.seen = append(v.seen, sighting{item: p.item, number: number, at: db.run.journal.now()})
 	newest := db.visits[len(db.visits)-1]
 	switch have := uint64(len(db.stored)); {
+	case p.kind != data:
+		db.mistakes = append(db.mistakes, fmt.Sprintf("nothing is made up: attempt %d of process %d brought %+v", v.attempt, v.life, p))
+		return nil
 	case db.sc.promise != replayed:
 		return nil
 	case v.life != newest.life, db.sc.numbers == byBoth && v != newest: // what it told the newest stays true (invariant 12)

@@ -56,7 +56,7 @@ var knownFaults = []struct {
 
 // TestChaos runs random schedules over real sockets, and holds journals of both ends against what the stream guarantees. A
 // failure begins with the name of what is broken: ordered, nothing lost; nothing lost in the middle; nothing is doubled; a
-// number is one message; no loss looks like success; what was not sent is not there; at most once; a lost position is told;
+// number is one message; nothing is made up; no loss looks like success; what was not sent is not there; at most once; a lost position is told;
 // truthful end; truthful counts; fenced; commits are processed; commits are complete; commits reach the store; bounded. In
 // the end no goroutine is left.
 func TestChaos(t *testing.T) { //nolint:paralleltest // goleak sees the goroutines of all tests; the schedules are parallel
