@@ -353,7 +353,7 @@ func (a *application) receive(numbered int) bool {
 		p := parcelOf(m)
 		j.got(a.life, p)
 		a.run.dawdle(withMessage)
-		a.run.reached(received)
+		a.run.reached(gotOne)
 		if p.kind == data {
 			n++
 		}

@@ -124,9 +124,9 @@ const (
 type moment int
 
 const (
-	stored   moment = iota // a handler has received a message
-	received               // the application has received a message
-	sending                // the application has begun a Send
+	stored  moment = iota // a handler has received a message
+	gotOne                // the application has received a message
+	sending               // the application has begun a Send
 )
 
 // place is where somebody may be slow.

@@ -44,10 +44,7 @@ var knownFaults = []struct {
 			sc.fates[item] = f
 		}
 	}},
-	{"b", "WithAckTimeout spins: the looks at the outbox that it starts have no pause between them", func(sc *schedule) {
-		sc.ackLimit = 0
-	}},
-	{"c", "a message with a position, in hand at Close or when the context ends, is handed over without what was held", func(sc *schedule) {
+	{"b", "a message with a position, in hand at Close or when the context ends, is handed over without what was held", func(sc *schedule) {
 		sc.steps = slices.DeleteFunc(sc.steps, func(s step) bool {
 			return sc.holds && (s.do == closeStream || s.do == cancelContext)
 		})
