@@ -95,7 +95,7 @@ func runSchedule(seed uint64, seen *tally) (report string) {
 			report = err.Error()
 			return
 		}
-		hung := r.runWithin(*chaosLimit)
+		hung := r.runWithin(*chaosLimit) //nolint:contextcheck // the run has it
 		found := hung
 		if hung == "" {
 			found = strings.Join(r.verdict(), "\n  ")
@@ -140,7 +140,7 @@ type chaosRun struct {
 }
 
 func newChaosRun(ctx context.Context, sc *schedule) (*chaosRun, error) {
-	proxy, err := testnet.NewTCP("")
+	proxy, err := testnet.NewTCP("") //nolint:contextcheck // it lives until Close
 	if err != nil {
 		return nil, err
 	}
