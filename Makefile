@@ -24,6 +24,10 @@ test: ## run the tests
 race: ## run the tests with the race detector, in random order
 	go test -race -shuffle=on ./...
 
+.PHONY: chaos
+chaos: ## run 5,000 random schedules of faults on a stream
+	go test ./stream -run 'TestChaos$$' -v -chaos.runs=5000 -chaos.first=$${FIRST:-1}
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## run the linters
 	$(GOLANGCI_LINT) config verify
