@@ -215,11 +215,6 @@ func drawSchedule(seed uint64) *schedule {
 	sc.drawSteps(d)
 	sc.drawFates(d)
 	sc.drawPace(d)
-	for _, known := range knownFaults {
-		if !strings.Contains(*chaosKnown, known.letter) {
-			known.avoid(sc)
-		}
-	}
 	return sc
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path"
 	"runtime/pprof"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,27 +28,7 @@ var (
 	chaosRuns  = flag.Uint64("chaos.runs", 100, "TestChaos: how many schedules to run")
 	chaosFirst = flag.Uint64("chaos.first", 1, "TestChaos: the seed of the first of them")
 	chaosLimit = flag.Duration("chaos.limit", 20*time.Second, "TestChaos: how long a schedule may take")
-	chaosKnown = flag.String("chaos.known", "", "TestChaos: the letters of knownFaults not to keep clear of")
 )
-
-// knownFaults are those of the stream that schedules keep clear of. An entry goes away with its fault.
-var knownFaults = []struct {
-	letter, name string
-	avoid        func(*schedule)
-}{
-	{"a", "CANCELLED, because an interceptor's own context has ended, is taken as the server's last word", func(sc *schedule) {
-		sc.steps = slices.DeleteFunc(sc.steps, func(s step) bool { return s.do == cancelInterceptor })
-		for item, f := range sc.fates {
-			f.kill = false
-			sc.fates[item] = f
-		}
-	}},
-	{"b", "a message with a position, in hand at Close or when the context ends, is handed over without what was held", func(sc *schedule) {
-		sc.steps = slices.DeleteFunc(sc.steps, func(s step) bool {
-			return sc.holds && (s.do == closeStream || s.do == cancelContext)
-		})
-	}},
-}
 
 // TestChaos runs random schedules over real sockets, and holds journals of both ends against what the stream guarantees. A
 // failure begins with the name of what is broken: ordered, nothing lost; nothing lost in the middle; nothing is doubled; a
@@ -105,9 +84,6 @@ func runSchedule(seed uint64, seen *tally) (report string) {
 			report = fmt.Sprintf("seed %d\n  %s\nthe schedule:\n%v\nthe client:\n%v\nthe server:\n%v\nthe network: %v\n"+
 				"again: go test ./stream -run 'TestChaos$' -chaos.seed=%d -count=20", seed, found, r.sc, r.journal, r.db,
 				r.proxy.Cuts(), seed)
-			if *chaosKnown != "" {
-				report += " -chaos.known=" + *chaosKnown
-			}
 		}
 	})
 	return report
