@@ -285,7 +285,9 @@ func TestWhenTheFastLaneIsOpen(t *testing.T) {
 // The lane is not the way of a message that is not plainly next.
 func TestWhatTheFastLaneRefuses(t *testing.T) {
 	t.Parallel()
-	at := func(p checkpoint.Position) *Arrival[int] { return &Arrival[int]{Message: number(1), HasPosition: true, Position: p} }
+	at := func(p checkpoint.Position) *Arrival[int] {
+		return &Arrival[int]{Message: number(1), HasPosition: true, Position: p}
+	}
 	for name, in := range map[string]*Arrival[int]{
 		"no position":        {Message: number(1)},
 		"a position alone":   {HasPosition: true, Position: checkpoint.Position{Seq: 4}},

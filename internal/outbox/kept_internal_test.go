@@ -172,3 +172,27 @@ func TestNextAfterAHole(t *testing.T) {
 	require.Equal(t, []uint64{30, 40, 50, 60, 80, 90}, left, "what is kept, in order")
 	require.Equal(t, 6*3, s.Stats().UnackedSize, "its size")
 }
+
+// A call that never returned leaves nothing of a message that the codec has not seen. One that it has seen may have reached the
+// wire, and counts as sent (invariant 34).
+func TestACallThatNeverReturned(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	s.send()
+	s.Forget(s.ticket)
+	require.Equal(t, Counts{}, s.Stats(), "before the codec has seen the message")
+	s.send()
+	s.encode()
+	s.Forget(s.ticket)
+	require.Equal(t, Counts{Sent: 1, LastSeq: 1, Unacked: 1, UnackedSize: 3, Outstanding: true}, s.Stats(), "after it has")
+	s.send()
+	s.Keep("in its place", s.ticket.turn, bytesOf("another"))
+	s.Forget(s.ticket)
+	require.Equal(t, 1, s.Stats().Unacked, "what is kept, after another message was sent in its place: its bytes are not known")
+	require.EqualValues(t, 2, s.Stats().LastSeq, "the last number, which the other one may have used")
+	s = &scene{Outbox: New[int](Config{})}
+	s.Attach(1, true)
+	s.send()
+	s.Forget(s.ticket)
+	require.EqualValues(t, 1, s.Stats().Sent, "messages sent, without a codec that knows better")
+}

@@ -186,7 +186,12 @@ func (m *machine) settle(t *rapid.T) {
 func (m *machine) forget(*rapid.T) {
 	if m.hand == sending {
 		m.box.Forget(m.ticket)
-		m.ref.takeBack()
+		switch e := m.ref.find(m.ref.last); {
+		case m.ref.config.Replay && !m.ref.touched:
+			m.ref.takeBack()
+		case m.ref.config.Replay && !m.ref.seen && e != nil:
+			e.gone = true
+		}
 		m.ref.busy, m.hand = false, nothing
 	}
 }

@@ -1,7 +1,9 @@
 package queue_test
 
 import (
+	"runtime"
 	"testing"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -75,4 +77,26 @@ func TestStorageAfterABurst(t *testing.T) { //nolint:paralleltest // it counts t
 		q.Push([64]byte{})
 		q.PopFront()
 	}), "allocations of a steady queue")
+}
+
+// A queue holds on to nothing that was taken from it (invariant 40).
+func TestNothingIsHeldOnTo(t *testing.T) {
+	t.Parallel()
+	for name, take := range map[string]func(q *queue.Queue[*[64]byte]){
+		"from the front": func(q *queue.Queue[*[64]byte]) { q.PopFront() },
+		"from the back":  func(q *queue.Queue[*[64]byte]) { q.PopBack() },
+		"all":            func(q *queue.Queue[*[64]byte]) { q.Clear() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var q queue.Queue[*[64]byte]
+			element := new([64]byte)
+			taken := weak.Make(element)
+			q.Push(element)
+			take(&q)
+			runtime.GC()
+			require.Nil(t, taken.Value(), "what was taken, after a garbage collection")
+			runtime.KeepAlive(&q)
+		})
+	}
 }
