@@ -130,12 +130,12 @@ func situation(facts [4]string) (*Inbox[int, int], Arrival[int]) {
 	b := New[int, int](Config{Hold: room != "unneeded", HoldLimit: 2 * size, NoGaps: position == "skips"})
 	b.StartsFrom(checkpoint.Position{Lineage: "l", Seq: 5})
 	b.Attach(1)
-	switch {
-	case since == "accepted":
+	switch since {
+	case "accepted":
 		b.lock()
 		b.accept()
 		b.unlock()
-	case since == "held":
+	case "held":
 		b.Arrived(1, &Arrival[int]{Message: new(int), Size: size}, true)
 	}
 	in := Arrival[int]{Message: new(int), Control: control == "yes", Size: size, HasPosition: position != "none"}
@@ -174,12 +174,18 @@ func TestTheFactsOfAMessage(t *testing.T) {
 		{"a history begins with 1", Config{NoGaps: true}, checkpoint.Position{}, &checkpoint.Position{}, nil, at(1), Next},
 		{"a history does not begin with 2", Config{NoGaps: true}, checkpoint.Position{}, &checkpoint.Position{}, nil, at(2), Gap},
 		{
-			"the anchor is a place without a number", Config{NoGaps: true}, checkpoint.Position{},
+			"the anchor is a place without a number",
+			Config{NoGaps: true},
+			checkpoint.Position{},
 			&checkpoint.Position{Token: "t"}, nil, at(2), Next,
 		},
 		{
-			"after a token nobody knows the next number", Config{NoGaps: true}, checkpoint.Position{}, &checkpoint.Position{},
-			[]Arrival[int]{token}, at(2), Next,
+			"after a token nobody knows the next number",
+			Config{NoGaps: true},
+			checkpoint.Position{},
+			&checkpoint.Position{},
+			[]Arrival[int]{token},
+			at(2), Next,
 		},
 		{"a token skips nothing", Config{NoGaps: true}, checkpoint.Position{Seq: 3}, nil, nil, token, Next},
 		{"holes are allowed", Config{}, checkpoint.Position{Seq: 3}, nil, nil, at(9), Next},
@@ -191,12 +197,20 @@ func TestTheFactsOfAMessage(t *testing.T) {
 		{"an empty message takes room", Config{Hold: true, HoldLimit: MinSize}, checkpoint.Position{}, nil, nil, sized(0), Held},
 		{"and there is none", Config{Hold: true, HoldLimit: MinSize - 1}, checkpoint.Position{}, nil, nil, sized(0), Overflow},
 		{
-			"what is held takes room", Config{Hold: true, HoldLimit: 500}, checkpoint.Position{}, nil,
-			[]Arrival[int]{sized(200), sized(1)}, sized(205), Overflow,
+			"what is held takes room",
+			Config{Hold: true, HoldLimit: 500},
+			checkpoint.Position{},
+			nil,
+			[]Arrival[int]{sized(200), sized(1)},
+			sized(205), Overflow,
 		},
 		{
-			"the last byte of it", Config{Hold: true, HoldLimit: 500}, checkpoint.Position{}, nil,
-			[]Arrival[int]{sized(200), sized(1)}, sized(204), Held,
+			"the last byte of it",
+			Config{Hold: true, HoldLimit: 500},
+			checkpoint.Position{},
+			nil,
+			[]Arrival[int]{sized(200), sized(1)},
+			sized(204), Held,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

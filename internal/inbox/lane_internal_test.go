@@ -246,7 +246,9 @@ func TestWhenTheFastLaneIsOpen(t *testing.T) {
 		{"while another does", Config{}, at, func(b *Inbox[int, int]) { b.Claim(1, false) }, false},
 		{"while something is ready", Config{}, at, func(b *Inbox[int, int]) { b.Arrived(1, next(8), true) }, false},
 		{
-			"while something is held", Config{Hold: true, HoldLimit: 1000}, at,
+			"while something is held",
+			Config{Hold: true, HoldLimit: 1000},
+			at,
 			func(b *Inbox[int, int]) { b.Arrived(1, &Arrival[int]{Message: number(1)}, false) }, false,
 		},
 		{"after a bookmark", Config{}, at, func(b *Inbox[int, int]) { b.Arrived(1, &Arrival[int]{HasPosition: true, Control: true}, false) }, false},

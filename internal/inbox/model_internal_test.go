@@ -70,7 +70,7 @@ func same[R any](t require.TestingT, m *machine, what string, f func(b *Inbox[in
 func within[R any](t require.TestingT, what string, f func() R) (r R) {
 	done := make(chan struct{})
 	go func() { defer close(done); r = f() }()
-	timer := time.NewTimer(20 * time.Second)
+	timer := time.NewTimer(10 * time.Second)
 	defer timer.Stop()
 	select {
 	case <-done:

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 
@@ -48,7 +49,7 @@ func detaching(b *Inbox[int, int]) string {
 	return fmt.Sprintf("at %d, busy %t", s.Position.Seq, s.Busy)
 }
 
-func claiming(b *Inbox[int, int]) string { return fmt.Sprint(b.Claim(1, true)) }
+func claiming(b *Inbox[int, int]) string { return strconv.FormatBool(b.Claim(1, true)) }
 
 func awaiting(b *Inbox[int, int]) string { return fmt.Sprintf("attempt %d", b.AwaitAfter(1)) }
 

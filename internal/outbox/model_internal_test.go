@@ -39,14 +39,13 @@ type machine struct {
 	ref    reference
 	ledger ledger
 
-	ticket  Ticket[int]
-	inHand  *message
-	hand    hand
-	next    int // the next attempt
-	bodies  byte
-	late    uint64 // a turn that the codec began in and has not ended
-	again   uint64 // the number of the message that is sent again
-	refuses []uint64
+	ticket Ticket[int]
+	inHand *message
+	hand   hand
+	next   int // the next attempt
+	bodies byte
+	late   uint64 // a turn that the codec began in and has not ended
+	again  uint64 // the number of the message that is sent again
 }
 
 // hand is what the caller is busy with.
@@ -358,7 +357,7 @@ func (m *machine) fields(t *rapid.T) {
 	require.Equal(t, r.busy, o.busy, "whether something is on its way")
 	require.Zero(t, o.waiters+o.waiting, "who waits")
 	require.Equal(t, r.attempt, o.attempt, "the attempt")
-	var keys, want []uint64
+	keys, want := make([]uint64, 0, o.kept.Len()), []uint64{}
 	encoded := 0
 	for i := range o.kept.Len() {
 		k := o.kept.At(i)

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 
@@ -66,7 +67,7 @@ func halfClosingNow(s *scene) string {
 func detaching(s *scene) string { return fmt.Sprintf("sent %d", s.Detach().Sent) }
 
 func flushing(s *scene) string {
-	return fmt.Sprint(s.AwaitAcked(func() bool { return s.over }))
+	return strconv.FormatBool(s.AwaitAcked(func() bool { return s.over }))
 }
 
 // What may happen. The attempt is 1, and 2 the next one; one message was sent.
