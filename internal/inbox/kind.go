@@ -46,23 +46,33 @@ const (
 	Overflow
 )
 
-// kindOf is the table.
+// kindOf is the table. The first case that fits decides.
 func (b *Inbox[A, M]) kindOf(in *Arrival[M]) Kind {
 	have, got := &b.resumePoint, &in.Position
 	switch {
-	case in.HasPosition && !have.IsZero() && got.Lineage != have.Lineage:
+	case !in.HasPosition:
+		return b.kindWithoutPosition(in)
+	case !have.IsZero() && got.Lineage != have.Lineage:
 		return OtherLineage
-	case in.HasPosition && got.Seq == math.MaxUint64:
+	case got.Seq == math.MaxUint64:
 		return Exhausted // no number follows: whatever came after would look like a repeated message
-	case in.HasPosition && got.Seq != 0 && got.Seq <= have.Seq:
+	case got.Seq != 0 && got.Seq <= have.Seq:
 		return b.kindOfRepeated(in)
-	case in.HasPosition && !in.Control && b.config.NoGaps && b.skips(got.Seq):
-		return Gap
-	case in.HasPosition && in.Control:
+	case in.Control:
 		return Bookmark
+	case b.config.NoGaps && b.skips(got.Seq):
+		return Gap
+	default:
+		return Next
+	}
+}
+
+// kindWithoutPosition is the part of the table for messages without a position.
+func (b *Inbox[A, M]) kindWithoutPosition(in *Arrival[M]) Kind {
+	switch {
 	case in.Control:
 		return Silent
-	case in.HasPosition || !b.config.Hold:
+	case !b.config.Hold:
 		return Next
 	case b.heldSize+cost(in.Size) > b.config.HoldLimit:
 		return Overflow

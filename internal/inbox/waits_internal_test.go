@@ -85,6 +85,12 @@ func receiving(b *Inbox[int, int]) {
 	_, _, _ = b.Begin()
 }
 
+func receivingFast(b *Inbox[int, int]) {
+	receiving(b)
+	b.Arrived(1, next(1), false)
+	_, _, _ = b.Begin()
+}
+
 func standingIn(b *Inbox[int, int]) {
 	b.Attach(1)
 	b.Claim(1, false)
@@ -122,6 +128,10 @@ var waits = []wait{
 	{"Begin while another receives in the application's place", standingIn, beginning, []event{
 		enqueue.gives("message 1"), silence.gives("attempt 1"), settleAlive.gives("attempt 1"),
 		end.gives("the end of the stream"), abandon.gives("closed"), report, settle, refuse, leave, looks,
+	}},
+	{"Begin while the application receives already, by the fast lane", receivingFast, beginning, []event{
+		{"the next message", func(b *Inbox[int, int]) { b.Arrived(1, next(2), false) }, "attempt 1"},
+		end.gives("the end of the stream"), refuse, looks,
 	}},
 	{"Begin while messages are held", holding, beginning, []event{
 		detachAll.gives("message 7"), end.gives("the end of the stream"), detach, looks,
