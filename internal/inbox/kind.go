@@ -133,9 +133,8 @@ func (b *Inbox[A, M]) take(kind Kind, in *Arrival[M]) *Report {
 	case OtherLineage, Exhausted:
 		return b.reports(Report{Kind: kind, Got: in.Position})
 	case Gap:
-		g := gap{have: b.resumePoint.Seq, got: in.Position.Seq}
-		again := b.gapAt.got != 0 && b.gapAt.have == g.have
-		b.gapAt = g
+		again := b.gapped
+		b.gapped = true
 		return b.reports(Report{Kind: kind, Got: in.Position, Again: again})
 	case Repeated:
 		return b.drop(in)
@@ -169,14 +168,11 @@ func (b *Inbox[A, M]) reports(r Report) *Report {
 	return &b.report
 }
 
-// gap is a hole in the sequence: got came after have.
-type gap struct{ have, got uint64 }
-
 // moved makes p the place where the stream stands; what was held before it is ready.
 func (b *Inbox[A, M]) moved(p *checkpoint.Position) {
 	b.releaseHeld()
 	if p.Seq != b.resumePoint.Seq { // a bookmark where the stream stands says nothing of what follows
-		b.gapAt = gap{}
+		b.gapped = false
 	}
 	b.resumePoint, b.uncovered = *p, 0
 }

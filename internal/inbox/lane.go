@@ -137,7 +137,7 @@ func (b *Inbox[A, M]) fold() {
 		b.uncovered += n
 	}
 	if n > 0 && w&withPositions != 0 {
-		b.resumePoint, b.uncovered, b.gapAt = b.lane.slots[n&1], 0, gap{}
+		b.resumePoint, b.uncovered, b.gapped = b.lane.slots[n&1], 0, false
 		b.delivered = b.resumePoint
 		if w&occupied == 0 {
 			processed = b.lane.slots[(n-1)&1]

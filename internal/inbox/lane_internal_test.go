@@ -290,7 +290,7 @@ func TestWhatTheFastLaneRefuses(t *testing.T) {
 	at := func(p checkpoint.Position) *Arrival[int] {
 		return &Arrival[int]{Message: number(1), HasPosition: true, Position: p}
 	}
-	for name, in := range map[string]*Arrival[int]{
+	for name, in := range map[string]*Arrival[int]{ // after number 3
 		"no position":        {Message: number(1)},
 		"a position alone":   {HasPosition: true, Position: checkpoint.Position{Seq: 4}},
 		"a bookmark":         {Message: number(1), Control: true, HasPosition: true, Position: checkpoint.Position{Seq: 4}},
@@ -301,17 +301,23 @@ func TestWhatTheFastLaneRefuses(t *testing.T) {
 		"another lineage":    at(checkpoint.Position{Seq: 4, Lineage: "l"}),
 		"the highest number": at(checkpoint.Position{Seq: 1<<64 - 1}),
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := New[int, int](Config{NoGaps: true})
-			b.StartsFrom(checkpoint.Position{Seq: 2})
-			b.Attach(1)
-			_, _, _ = b.Begin()
-			b.Arrived(1, next(3), false)
-			_, fast := b.beginFast()
-			require.True(t, fast, "Begin does not take the lane")
-			require.False(t, b.arriveFast(in), "it takes the lane")
-		})
+		for _, first := range []uint64{3, 2, 1} { // so many messages have taken the lane before
+			t.Run(fmt.Sprintf("%s, %d", name, 3-first), func(t *testing.T) {
+				t.Parallel()
+				b := New[int, int](Config{NoGaps: in.Position.Seq == 5})
+				b.StartsFrom(checkpoint.Position{Seq: first - 1})
+				b.Attach(1)
+				_, _, _ = b.Begin()
+				b.Arrived(1, next(first), false)
+				for seq := first + 1; seq <= 3; seq++ {
+					_, fast := b.beginFast()
+					require.True(t, fast && b.arriveFast(next(seq)), "number %d does not take the lane", seq)
+				}
+				_, fast := b.beginFast()
+				require.True(t, fast, "Begin does not take the lane")
+				require.False(t, b.arriveFast(in), "it takes the lane")
+			})
+		}
 	}
 	b := New[int, int](Config{})
 	b.Attach(1)

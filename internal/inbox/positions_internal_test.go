@@ -44,9 +44,11 @@ func TestWhenTheLastMessageCame(t *testing.T) {
 		b.Attach(1)
 		seq := uint64(0)
 		receive := func() time.Time {
-			seq++
 			time.Sleep(time.Second)
-			_, _, _ = b.Begin()
+			if m, _, _ := b.Begin(); m != nil {
+				return time.Time{}
+			}
+			seq++
 			b.Arrived(1, next(seq), false)
 			return time.Now()
 		}
@@ -56,6 +58,13 @@ func TestWhenTheLastMessageCame(t *testing.T) {
 			at := receive()
 			require.Equal(t, at, b.Stats().LastMessage, "when the last message came")
 		}
+		b.Claim(1, false) // not by the lane
+		time.Sleep(time.Second)
+		seq++
+		b.Arrived(1, next(seq), true)
+		require.Equal(t, time.Now(), b.Stats().LastMessage, "when the last message came, for which another has received")
+		receive()
+		receive()
 		receive()
 		at := receive()
 		_, fast := b.beginFast()
@@ -75,4 +84,64 @@ func TestANewPositionAfterTheEnd(t *testing.T) {
 	c := b.Stats()
 	require.Equal(t, Counts{Received: 1}, c, "nothing waits, nothing was handed over, nothing is processed")
 	require.Equal(t, checkpoint.Position{Lineage: "new"}, b.Position(), "where the stream stands")
+}
+
+// A gap is the same one as on the attempt before, if nothing came between: then the stream ends. A bookmark where the stream
+// stands says nothing of what follows.
+func TestTheSameGapAgain(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		between []*Arrival[int]
+		anew    bool
+		again   bool
+	}{
+		"nothing came between":       {nil, false, true},
+		"the bookmark came again":    {[]*Arrival[int]{{Control: true, HasPosition: true, Position: checkpoint.Position{Seq: 3}}}, false, true},
+		"a message without position": {[]*Arrival[int]{{Message: number(1)}}, false, true},
+		"the next message":           {[]*Arrival[int]{next(4)}, false, false},
+		"messages by the fast lane":  {[]*Arrival[int]{next(4), next(5), next(6)}, false, false},
+		"a later bookmark":           {[]*Arrival[int]{{Control: true, HasPosition: true, Position: checkpoint.Position{Seq: 9}}}, false, false},
+		"the stream began anew":      {nil, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := New[int, int](Config{NoGaps: true})
+			b.StartsFrom(checkpoint.Position{Seq: 3})
+			skip := func(a int) *Report {
+				b.Attach(a)
+				_, _, _ = b.Begin()
+				_, r := b.Arrived(a, next(b.Position().Seq+5), false)
+				require.NotNil(t, r, "the report of a gap")
+				require.Equal(t, Gap, r.Kind)
+				return r
+			}
+			require.False(t, skip(1).Again, "whether the first gap was there before")
+			b.Settle(1, true)
+			if c.anew {
+				b.Detach(false)
+				b.Begins(checkpoint.Position{Seq: 3})
+			}
+			b.Attach(2)
+			for _, in := range c.between {
+				_, _, _ = b.Begin()
+				b.Arrived(2, in, false)
+			}
+			require.Equal(t, c.again, skip(3).Again, "whether the gap is the same one")
+		})
+	}
+}
+
+// A heartbeat with an old number tells that what is held comes again: it is no message of the application's itself.
+func TestAnOldBookmarkDropsWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	b := New[int, int](Config{Hold: true, HoldLimit: 1000})
+	b.StartsFrom(checkpoint.Position{Seq: 3})
+	b.Arrived(1, &Arrival[int]{Message: number(1)}, true)
+	b.Arrived(1, &Arrival[int]{Message: number(2)}, true)
+	_, r := b.Arrived(1, &Arrival[int]{Control: true, HasPosition: true, Position: checkpoint.Position{Seq: 2}}, true)
+	require.NotNil(t, r, "the report")
+	require.Equal(t, Report{Kind: Repeated, Count: 2, Have: checkpoint.Position{Seq: 3}, Got: checkpoint.Position{Seq: 2}}, *r)
+	require.Equal(t, Counts{
+		Received: 3, Duplicates: 2, Delivered: checkpoint.Position{Seq: 3}, Processed: checkpoint.Position{Seq: 3},
+	}, b.Stats(), "what is left")
 }

@@ -124,6 +124,14 @@ func TestKeptBytesFit(t *testing.T) {
 	require.LessOrEqual(t, cap(kept[0].ReadOnlyData()), 2*2003, "their capacity, for 2,003 bytes")
 	kept.Free()
 
+	s := newReplay()
+	s.send()
+	huge := make([]byte, 2000, 5000)
+	l.inUse = 1
+	_, turn := s.Encoded(s.message)
+	s.Keep(s.message, turn, mem.BufferSlice{mem.NewBuffer(&huge, &l)})
+	require.Zero(t, l.inUse, "large buffers that are in use after a message was kept")
+
 	half := make([]byte, 2000, 4000)
 	data := mem.BufferSlice{mem.NewBuffer(&half, &l)}
 	require.Same(t, &half[0], &c.fit(data)[0].ReadOnlyData()[0], "bytes that fit are not copied")
@@ -195,4 +203,64 @@ func TestACallThatNeverReturned(t *testing.T) {
 	s.send()
 	s.Forget(s.ticket)
 	require.EqualValues(t, 1, s.Stats().Sent, "messages sent, without a codec that knows better")
+}
+
+// A message that is in doubt says so when it is sent again, and no other (invariant 34).
+func TestAMessageInDoubt(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	for _, said := range []Said{OK, Failed, OK} {
+		s.send()
+		s.encode()
+		s.settle(said)
+	}
+	for seq := range uint64(3) {
+		k, _, ok := s.Next(seq)
+		require.True(t, ok, "whether message %d is kept", seq+1)
+		require.Equal(t, seq == 1, k.Refused, "whether Send has returned an error for message %d", seq+1)
+	}
+}
+
+// The bytes of a message that is sent again are known, and each is the owner of its reference.
+func TestBytesThatAreKnown(t *testing.T) {
+	t.Parallel()
+	var l ledger
+	s := newReplay()
+	s.send()
+	_, turn := s.Encoded(s.message)
+	s.Keep(s.message, turn, l.encode(1, 2000)).Free()
+	s.settle(OK)
+	s.Detach()
+	for _, looked := range []bool{true, false} {
+		k, _, _ := s.Next(0)
+		m := &message{}
+		s.Resume(m, 1, k.Data)
+		data, turn := s.Encoded(&message{})
+		require.Nil(t, data, "the bytes of another message than the one in hand")
+		s.Keep("another", turn, bytesOf("another")).Free()
+		if looked {
+			data, _ = s.Encoded(m)
+			require.Equal(t, byte(1), data.Materialize()[0], "the bytes of the message in hand")
+			data.Free()
+			data, _ = s.Encoded(m)
+			require.Nil(t, data, "its bytes, after the codec has had them: it may have been changed since")
+		}
+		s.Resumed(OK)
+		require.Equal(t, 1, l.inUse, "buffers that are in use: the one that is kept")
+	}
+	s.Acknowledge(1)
+	require.Zero(t, l.inUse, "buffers that are in use, after an acknowledgement")
+}
+
+// The message in hand is dropped when it is taken back, and no other: it may have been discarded before.
+func TestOnlyTheMessageInHandIsTakenBack(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	s.send()
+	s.encode()
+	s.settle(OK)
+	s.send()
+	s.Discard([]uint64{2})
+	s.Forget(s.ticket)
+	require.Equal(t, Counts{Sent: 1, LastSeq: 1, Unacked: 1, UnackedSize: 3, Outstanding: true}, s.Stats(), "what is left")
 }

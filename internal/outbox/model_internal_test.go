@@ -301,6 +301,24 @@ func (m *machine) resume(t *rapid.T) {
 	}
 }
 
+// outage is the loss of an attempt, and the next one.
+func (m *machine) outage(t *rapid.T) {
+	m.lose(t)
+	m.resume(t)
+}
+
+// send sends some messages, from Begin to Settle.
+func (m *machine) send(t *rapid.T) {
+	for range rapid.IntRange(1, 4).Draw(t, "messages") {
+		if m.hand != nothing {
+			return
+		}
+		m.begin(t)
+		m.codec(t)
+		m.settle(t)
+	}
+}
+
 func (m *machine) closeSend(t *rapid.T) {
 	if m.hand != nothing || rapid.IntRange(0, 3).Draw(t, "close") > 0 {
 		return
@@ -414,15 +432,10 @@ func TestAnOutboxIsAList(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"begin": m.begin, "begin again": m.begin, "codec": m.codec, "codec again": m.codec, "keep late": m.keepLate,
 			"settle": m.settle, "settle again": m.settle, "forget": m.forget, "acknowledge": m.acknowledge,
-			"handshake": m.handshake, "lose": m.lose, "resume": m.resume, "resume again": m.resume, "close": m.closeSend,
+			"handshake": m.handshake, "lose": m.lose, "resume": m.resume, "close": m.closeSend,
+			"break": m.outage, "break again": m.outage,
 			"end": m.end, "look": m.look, "unacked": m.unacked,
-			"send": func(t *rapid.T) {
-				if m.hand == nothing {
-					m.begin(t)
-					m.codec(t)
-					m.settle(t)
-				}
-			},
+			"send": m.send, "send again": m.send, "and again": m.send,
 			"": m.fields,
 		})
 		m.unacked(t)
