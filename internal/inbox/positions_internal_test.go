@@ -145,3 +145,34 @@ func TestAnOldBookmarkDropsWhatIsHeld(t *testing.T) {
 		Received: 3, Duplicates: 2, Delivered: checkpoint.Position{Seq: 3}, Processed: checkpoint.Position{Seq: 3},
 	}, b.Stats(), "what is left")
 }
+
+// Close before the application has come to the end makes Begin return that it was closed. After that the end stays what it was.
+func TestCloseAndTheEnd(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before func(b *Inbox[int, int])
+		want   error
+	}{
+		"while the stream goes on":     {func(*Inbox[int, int]) {}, errClosed},
+		"while the last message waits": {func(b *Inbox[int, int]) { b.Arrived(1, next(1), true); b.End(errEnd, false) }, errClosed},
+		"after the end":                {func(b *Inbox[int, int]) { b.End(errEnd, false) }, errEnd},
+		"after an abrupt end":          {func(b *Inbox[int, int]) { b.Arrived(1, next(1), true); b.End(errEnd, true) }, errEnd},
+		"twice":                        {func(b *Inbox[int, int]) { b.Abandon(errEnd); b.End(errClosed, false) }, errEnd},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := New[int, int](Config{})
+			b.Attach(1)
+			c.before(b)
+			b.Abandon(errClosed)
+			for range 2 {
+				m, a, err := b.Begin()
+				require.Nil(t, m, "a message after Close")
+				require.Zero(t, a, "an attempt to receive from, after Close")
+				require.Equal(t, c.want, err, "what Begin returns after Close")
+			}
+			require.Zero(t, b.Stats().Ready, "messages that wait")
+			require.Zero(t, b.readySize, "their size (invariant 40)")
+		})
+	}
+}

@@ -264,3 +264,25 @@ func TestOnlyTheMessageInHandIsTakenBack(t *testing.T) {
 	s.Forget(s.ticket)
 	require.Equal(t, Counts{Sent: 1, LastSeq: 1, Unacked: 1, UnackedSize: 3, Outstanding: true}, s.Stats(), "what is left")
 }
+
+// A message that is acknowledged while it is sent again leaves the bytes of the others as they are.
+func TestAcknowledgedWhileItIsSentAgain(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	for range 3 {
+		s.send()
+		s.encode()
+		s.settle(OK)
+	}
+	s.Detach()
+	m := &message{}
+	s.Resume(m, 2, nil)
+	_, turn := s.Encoded(m)
+	s.Acknowledge(2)
+	s.Keep(m, turn, bytesOf("changed by a callback")).Free()
+	s.Resumed(OK)
+	k, acked, ok := s.Next(0)
+	require.True(t, ok, "whether something is kept")
+	require.Equal(t, []uint64{2, 3}, []uint64{acked, k.Seq}, "acknowledged, and kept")
+	require.Equal(t, "abc", string(k.Data.Materialize()), "the bytes of message 3 (invariant 29)")
+}
