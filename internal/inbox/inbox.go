@@ -171,9 +171,8 @@ func (b *Inbox[A, M]) Arrived(a A, in *Arrival[M], queue bool) (mine bool, r *Re
 	if r != nil && r.Breaks() {
 		return false, r
 	}
-	mine = b.deliver(in, queue)
-	b.lane.mode = modeOf(kind, in, mine)
-	return mine, r
+	b.lane.mode = modeOf(kind, in)
+	return b.deliver(in, queue), r
 }
 
 // deliver hands in over, or puts it where Begin finds it. It reports whether there was a message, and it was handed over.

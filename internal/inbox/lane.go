@@ -86,10 +86,10 @@ func (b *Inbox[A, M]) follows(have, got *checkpoint.Position) bool {
 		(got.Seq == have.Seq+1 || !b.config.NoGaps)
 }
 
-// modeOf returns what the lane would be opened for after a message of this kind, which was handed over or not.
-func modeOf[M any](kind Kind, in *Arrival[M], mine bool) uint64 {
+// modeOf returns what the lane would be opened for after a message of this kind.
+func modeOf[M any](kind Kind, in *Arrival[M]) uint64 {
 	switch {
-	case kind != Next || !mine:
+	case kind != Next:
 		return 0
 	case in.HasPosition && in.Position.Seq == 0:
 		return 0

@@ -245,6 +245,7 @@ func TestWhenTheFastLaneIsOpen(t *testing.T) {
 		{"while the application receives", Config{}, at, func(b *Inbox[int, int]) { _, _, _ = b.Begin(); b.Tick() }, false},
 		{"while another does", Config{}, at, func(b *Inbox[int, int]) { b.Claim(1, false) }, false},
 		{"while something is ready", Config{}, at, func(b *Inbox[int, int]) { b.Arrived(1, next(8), true) }, false},
+		{"after that was taken", Config{}, at, func(b *Inbox[int, int]) { b.Arrived(1, next(8), true); _, _, _ = b.Begin() }, true},
 		{
 			"while something is held",
 			Config{Hold: true, HoldLimit: 1000},
@@ -273,12 +274,13 @@ func TestWhenTheFastLaneIsOpen(t *testing.T) {
 			if c.then != nil {
 				c.then(b)
 			}
+			seq := b.Position().Seq + 1
 			require.Equal(t, c.open, b.lane.word.Load()&open != 0, "whether the lane is open")
 			a, fast := b.beginFast()
 			require.Equal(t, c.open, fast, "whether Begin takes the lane")
 			if c.open {
 				require.Equal(t, 1, a, "the attempt to receive from")
-				require.True(t, b.arriveFast(c.in(4)), "Arrived of the next message does not take the lane")
+				require.True(t, b.arriveFast(c.in(seq)), "Arrived of the next message does not take the lane")
 			}
 		})
 	}
