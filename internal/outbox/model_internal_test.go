@@ -186,9 +186,9 @@ func (m *machine) forget(*rapid.T) {
 	if m.hand == sending {
 		m.box.Forget(m.ticket)
 		switch e := m.ref.find(m.ref.last); {
-		case m.ref.config.Replay && !m.ref.touched:
+		case !m.ref.config.Replay || !m.ref.touched:
 			m.ref.takeBack()
-		case m.ref.config.Replay && !m.ref.seen && e != nil:
+		case !m.ref.seen && e != nil:
 			e.gone = true
 		}
 		m.ref.busy, m.hand = false, nothing
