@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -338,4 +339,38 @@ func TestWhatTheFastLaneRefuses(t *testing.T) {
 		b.Arrived(1, next(seq+1), false)
 	}
 	require.Equal(t, 2, n, "messages that were counted as processed, when the third one is in the application's hands")
+}
+
+// While somebody waits the lane stays shut: who waits looks at the fields when it is woken, and not at the lane (invariant 12).
+func TestTheFastLaneIsShutWhileSomebodyWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := New[int, int](Config{})
+		b.Attach(1)
+		go b.AwaitAfter(1) // ends with the end
+		synctest.Wait()
+		for seq := range uint64(3) {
+			_, _, _ = b.Begin()
+			b.Arrived(1, next(seq+1), false)
+			require.Zero(t, b.lane.word.Load()&open, "whether the lane is open while somebody waits for the next attempt")
+		}
+		b.End(errEnd, false)
+	})
+}
+
+// The fields are what they would be without the lane.
+func TestWhatAFoldLeaves(t *testing.T) {
+	t.Parallel()
+	b := New[int, int](Config{Manual: true})
+	b.Attach(1)
+	for seq := range uint64(3) {
+		_, _, _ = b.Begin()
+		b.Arrived(1, next(seq+1), false)
+		shut(b)
+		require.True(t, b.handedOver, "whether a message was handed over since something was processed")
+		b.ProcessAll()
+		shut(b)
+		require.False(t, b.handedOver, "whether a message was handed over since something was processed")
+		b.Tick()
+	}
 }

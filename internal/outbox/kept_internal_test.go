@@ -286,3 +286,12 @@ func TestAcknowledgedWhileItIsSentAgain(t *testing.T) {
 	require.Equal(t, []uint64{2, 3}, []uint64{acked, k.Seq}, "acknowledged, and kept")
 	require.Equal(t, "abc", string(k.Data.Materialize()), "the bytes of message 3 (invariant 29)")
 }
+
+// What the other end says before anything was sent is where the count starts. It does not go back (invariant 7).
+func TestTheStartDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	require.True(t, s.AcknowledgeStart(40), "whether the count may start at 40")
+	require.True(t, s.AcknowledgeStart(7), "whether the other end may say less on the next attempt")
+	require.Equal(t, Counts{LastSeq: 40, Acked: 40}, s.Stats(), "where the stream stands")
+}
