@@ -176,3 +176,56 @@ func TestCloseAndTheEnd(t *testing.T) {
 		})
 	}
 }
+
+// What an anchor is to a stream: one without a place in a history takes it as its own (invariant 1), for another one it is where
+// it stands or before, or the position is lost (invariant 17).
+func TestAnchors(t *testing.T) {
+	t.Parallel()
+	at := func(lineage string, seq uint64, token string) checkpoint.Position {
+		return checkpoint.Position{Lineage: lineage, Seq: seq, Token: token}
+	}
+	for name, c := range map[string]struct {
+		start   checkpoint.Position
+		anchors []checkpoint.Position
+		want    Anchored
+		stands  checkpoint.Position
+	}{
+		"a stream without a position":         {at("", 0, ""), []checkpoint.Position{at("l", 5, "t")}, Fits, at("l", 5, "t")},
+		"a lineage is no place in it":         {at("l", 0, ""), []checkpoint.Position{at("l", 5, "")}, Fits, at("l", 5, "")},
+		"another lineage":                     {at("l", 0, ""), []checkpoint.Position{at("m", 5, "")}, Replaced, at("l", 0, "")},
+		"before":                              {at("l", 5, ""), []checkpoint.Position{at("l", 4, "")}, Fits, at("l", 5, "")},
+		"where the stream stands":             {at("l", 5, ""), []checkpoint.Position{at("l", 5, "t")}, Fits, at("l", 5, "")},
+		"past it":                             {at("l", 5, ""), []checkpoint.Position{at("l", 6, "")}, Past, at("l", 5, "")},
+		"tokens are compared with nothing":    {at("l", 0, "t"), []checkpoint.Position{at("l", 6, "")}, Fits, at("l", 0, "t")},
+		"the beginning is a place":            {at("", 0, ""), []checkpoint.Position{at("", 0, ""), at("", 1, "")}, Past, at("", 0, "")},
+		"the beginning of a lineage, too":     {at("", 0, ""), []checkpoint.Position{at("l", 0, ""), at("l", 1, "")}, Past, at("l", 0, "")},
+		"the beginning once more":             {at("", 0, ""), []checkpoint.Position{at("", 0, ""), at("", 0, "")}, Fits, at("", 0, "")},
+		"a token is a place, but no number":   {at("", 0, ""), []checkpoint.Position{at("", 0, "t"), at("", 9, "")}, Fits, at("", 0, "t")},
+		"an anchor with a number is a place":  {at("", 0, ""), []checkpoint.Position{at("", 3, ""), at("", 9, "")}, Past, at("", 3, "")},
+		"the zero anchor to one with a place": {at("", 5, ""), []checkpoint.Position{at("", 0, "")}, Fits, at("", 5, "")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := New[int, int](Config{})
+			b.StartsFrom(c.start)
+			var got Anchored
+			for _, p := range c.anchors {
+				before := b.Position()
+				is, have := b.Anchor(p)
+				require.Equal(t, before, have, "the position that the anchor is compared with")
+				got = is
+			}
+			require.Equal(t, c.want, got, "what the anchor is to the stream")
+			require.Equal(t, c.stands, b.Position(), "where the stream stands")
+		})
+	}
+}
+
+// Messages that came before a new position are not what may come again after it.
+func TestANewPositionCoversWhatCame(t *testing.T) {
+	t.Parallel()
+	b := New[int, int](Config{})
+	b.Arrived(1, &Arrival[int]{Message: number(1)}, true)
+	b.Begins(checkpoint.Position{Seq: 1})
+	require.Equal(t, Standing{Position: checkpoint.Position{Seq: 1}, Accepted: 1}, b.Detach(false), "where the stream stands")
+}
