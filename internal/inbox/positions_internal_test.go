@@ -229,3 +229,13 @@ func TestANewPositionCoversWhatCame(t *testing.T) {
 	b.Begins(checkpoint.Position{Seq: 1})
 	require.Equal(t, Standing{Position: checkpoint.Position{Seq: 1}, Accepted: 1}, b.Detach(false), "where the stream stands")
 }
+
+// A stream that begins anew does not know that its history begins with number 1, though the one before did.
+func TestANewBeginningIsNotThatOfTheHistory(t *testing.T) {
+	t.Parallel()
+	b := New[int, int](Config{NoGaps: true})
+	b.Anchor(checkpoint.Position{})
+	require.Equal(t, Gap, b.kindOf(next(2)), "the kind of number 2, at the beginning of a history")
+	b.Begins(checkpoint.Position{})
+	require.Equal(t, Next, b.kindOf(next(2)), "the kind of number 2, after the stream began anew")
+}
