@@ -83,7 +83,7 @@ type Inbox[A comparable, M any] struct {
 	accepted   uint64 // messages for the application that have arrived for good
 	uncovered  uint64 // of those, how many came after resumePoint
 	duplicates uint64 // messages dropped because they came again
-	gapAt      gap    // the gap that ended an attempt, while it lasts
+	gapped     bool   // a gap ended an attempt, and the stream has not moved since
 	fresh      bool   // no message has come from attempt yet
 	clocked    bool   // somebody wants to know when the last message came: Stats was called
 }
@@ -176,9 +176,8 @@ func (b *Inbox[A, M]) Arrived(a A, in *Arrival[M], queue bool) (mine bool, r *Re
 	if r != nil && r.Breaks() {
 		return false, r
 	}
-	mine = b.deliver(in, queue)
-	b.lane.mode = modeOf(kind, in, mine)
-	return mine, r
+	b.lane.mode = modeOf(kind, in)
+	return b.deliver(in, queue), r
 }
 
 // deliver hands in over, or puts it where Begin finds it. It reports whether there was a message, and it was handed over.
@@ -189,8 +188,7 @@ func (b *Inbox[A, M]) deliver(in *Arrival[M], queue bool) bool {
 	case !queue && b.ready.Len() == 0:
 		return b.handOver(in) != nil
 	default:
-		b.enqueue(in)
-		b.changed()
+		b.enqueue(in) // whoever ends what is going on wakes Begin
 		return false
 	}
 }

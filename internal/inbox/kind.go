@@ -46,23 +46,33 @@ const (
 	Overflow
 )
 
-// kindOf is the table.
-func (b *Inbox[A, M]) kindOf(in *Arrival[M]) Kind { //nolint:gocyclo // a case for each row of the table
+// kindOf is the table. The first case that fits decides.
+func (b *Inbox[A, M]) kindOf(in *Arrival[M]) Kind {
 	have, got := &b.resumePoint, &in.Position
 	switch {
-	case in.HasPosition && !have.IsZero() && got.Lineage != have.Lineage:
+	case !in.HasPosition:
+		return b.kindWithoutPosition(in)
+	case !have.IsZero() && got.Lineage != have.Lineage:
 		return OtherLineage
-	case in.HasPosition && got.Seq == math.MaxUint64:
+	case got.Seq == math.MaxUint64:
 		return Exhausted // no number follows: whatever came after would look like a repeated message
-	case in.HasPosition && got.Seq != 0 && got.Seq <= have.Seq:
+	case got.Seq != 0 && got.Seq <= have.Seq:
 		return b.kindOfRepeated(in)
-	case in.HasPosition && !in.Control && b.config.NoGaps && b.skips(got.Seq):
-		return Gap
-	case in.HasPosition && in.Control:
+	case in.Control:
 		return Bookmark
+	case b.config.NoGaps && b.skips(got.Seq):
+		return Gap
+	default:
+		return Next
+	}
+}
+
+// kindWithoutPosition is the part of the table for messages without a position.
+func (b *Inbox[A, M]) kindWithoutPosition(in *Arrival[M]) Kind {
+	switch {
 	case in.Control:
 		return Silent
-	case in.HasPosition || !b.config.Hold:
+	case !b.config.Hold:
 		return Next
 	case b.heldSize+cost(in.Size) > b.config.HoldLimit:
 		return Overflow
@@ -123,9 +133,8 @@ func (b *Inbox[A, M]) take(kind Kind, in *Arrival[M]) *Report {
 	case OtherLineage, Exhausted:
 		return b.reports(Report{Kind: kind, Got: in.Position})
 	case Gap:
-		g := gap{have: b.resumePoint.Seq, got: in.Position.Seq}
-		again := b.gapAt.got != 0 && b.gapAt.have == g.have
-		b.gapAt = g
+		again := b.gapped
+		b.gapped = true
 		return b.reports(Report{Kind: kind, Got: in.Position, Again: again})
 	case Repeated:
 		return b.drop(in)
@@ -159,14 +168,11 @@ func (b *Inbox[A, M]) reports(r Report) *Report {
 	return &b.report
 }
 
-// gap is a hole in the sequence: got came after have.
-type gap struct{ have, got uint64 }
-
 // moved makes p the place where the stream stands; what was held before it is ready.
 func (b *Inbox[A, M]) moved(p *checkpoint.Position) {
 	b.releaseHeld()
 	if p.Seq != b.resumePoint.Seq { // a bookmark where the stream stands says nothing of what follows
-		b.gapAt = gap{}
+		b.gapped = false
 	}
 	b.resumePoint, b.uncovered = *p, 0
 }

@@ -130,12 +130,12 @@ func situation(facts [4]string) (*Inbox[int, int], Arrival[int]) {
 	b := New[int, int](Config{Hold: room != "unneeded", HoldLimit: 2 * size, NoGaps: position == "skips"})
 	b.StartsFrom(checkpoint.Position{Lineage: "l", Seq: 5})
 	b.Attach(1)
-	switch {
-	case since == "accepted":
+	switch since {
+	case "accepted":
 		b.lock()
 		b.accept()
 		b.unlock()
-	case since == "held":
+	case "held":
 		b.Arrived(1, &Arrival[int]{Message: new(int), Size: size}, true)
 	}
 	in := Arrival[int]{Message: new(int), Control: control == "yes", Size: size, HasPosition: position != "none"}

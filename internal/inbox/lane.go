@@ -86,10 +86,10 @@ func (b *Inbox[A, M]) follows(have, got *checkpoint.Position) bool {
 		(got.Seq == have.Seq+1 || !b.config.NoGaps)
 }
 
-// modeOf returns what the lane would be opened for after a message of this kind, which was handed over or not.
-func modeOf[M any](kind Kind, in *Arrival[M], mine bool) uint64 {
+// modeOf returns what the lane would be opened for after a message of this kind: nothing while messages are held, or after a gap.
+func modeOf[M any](kind Kind, in *Arrival[M]) uint64 {
 	switch {
-	case kind != Next || !mine:
+	case kind != Next:
 		return 0
 	case in.HasPosition && in.Position.Seq == 0:
 		return 0
@@ -101,10 +101,12 @@ func modeOf[M any](kind Kind, in *Arrival[M], mine bool) uint64 {
 }
 
 // arm opens the lane if all is calm. The caller holds mu, and lets go of it.
+//
+// Nobody waits then: who waits has looked at the fields, gets mu back without a fold, and would find them out of date.
 func (b *Inbox[A, M]) arm() {
 	var none A
 	calm := b.lane.mode != 0 && !b.busy && b.waiters == 0 && b.ended == nil && !b.fresh &&
-		b.attempt != none && b.attempt != b.refused && b.ready.Len() == 0 && b.held.Len() == 0
+		b.attempt != none && b.attempt != b.refused && b.ready.Len() == 0
 	if !calm {
 		return
 	}
@@ -137,7 +139,7 @@ func (b *Inbox[A, M]) fold() {
 		b.uncovered += n
 	}
 	if n > 0 && w&withPositions != 0 {
-		b.resumePoint, b.uncovered, b.gapAt = b.lane.slots[n&1], 0, gap{}
+		b.resumePoint, b.uncovered = b.lane.slots[n&1], 0
 		b.delivered = b.resumePoint
 		if w&occupied == 0 {
 			processed = b.lane.slots[(n-1)&1]

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -245,6 +246,7 @@ func TestWhenTheFastLaneIsOpen(t *testing.T) {
 		{"while the application receives", Config{}, at, func(b *Inbox[int, int]) { _, _, _ = b.Begin(); b.Tick() }, false},
 		{"while another does", Config{}, at, func(b *Inbox[int, int]) { b.Claim(1, false) }, false},
 		{"while something is ready", Config{}, at, func(b *Inbox[int, int]) { b.Arrived(1, next(8), true) }, false},
+		{"after that was taken", Config{}, at, func(b *Inbox[int, int]) { b.Arrived(1, next(8), true); _, _, _ = b.Begin() }, true},
 		{
 			"while something is held",
 			Config{Hold: true, HoldLimit: 1000},
@@ -273,12 +275,13 @@ func TestWhenTheFastLaneIsOpen(t *testing.T) {
 			if c.then != nil {
 				c.then(b)
 			}
+			seq := b.Position().Seq + 1
 			require.Equal(t, c.open, b.lane.word.Load()&open != 0, "whether the lane is open")
 			a, fast := b.beginFast()
 			require.Equal(t, c.open, fast, "whether Begin takes the lane")
 			if c.open {
 				require.Equal(t, 1, a, "the attempt to receive from")
-				require.True(t, b.arriveFast(c.in(4)), "Arrived of the next message does not take the lane")
+				require.True(t, b.arriveFast(c.in(seq)), "Arrived of the next message does not take the lane")
 			}
 		})
 	}
@@ -290,7 +293,7 @@ func TestWhatTheFastLaneRefuses(t *testing.T) {
 	at := func(p checkpoint.Position) *Arrival[int] {
 		return &Arrival[int]{Message: number(1), HasPosition: true, Position: p}
 	}
-	for name, in := range map[string]*Arrival[int]{
+	for name, in := range map[string]*Arrival[int]{ // after number 3
 		"no position":        {Message: number(1)},
 		"a position alone":   {HasPosition: true, Position: checkpoint.Position{Seq: 4}},
 		"a bookmark":         {Message: number(1), Control: true, HasPosition: true, Position: checkpoint.Position{Seq: 4}},
@@ -301,17 +304,23 @@ func TestWhatTheFastLaneRefuses(t *testing.T) {
 		"another lineage":    at(checkpoint.Position{Seq: 4, Lineage: "l"}),
 		"the highest number": at(checkpoint.Position{Seq: 1<<64 - 1}),
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := New[int, int](Config{NoGaps: true})
-			b.StartsFrom(checkpoint.Position{Seq: 2})
-			b.Attach(1)
-			_, _, _ = b.Begin()
-			b.Arrived(1, next(3), false)
-			_, fast := b.beginFast()
-			require.True(t, fast, "Begin does not take the lane")
-			require.False(t, b.arriveFast(in), "it takes the lane")
-		})
+		for _, first := range []uint64{3, 2, 1} { // so many messages have taken the lane before
+			t.Run(fmt.Sprintf("%s, %d", name, 3-first), func(t *testing.T) {
+				t.Parallel()
+				b := New[int, int](Config{NoGaps: in.Position.Seq == 5})
+				b.StartsFrom(checkpoint.Position{Seq: first - 1})
+				b.Attach(1)
+				_, _, _ = b.Begin()
+				b.Arrived(1, next(first), false)
+				for seq := first + 1; seq <= 3; seq++ {
+					_, fast := b.beginFast()
+					require.True(t, fast && b.arriveFast(next(seq)), "number %d does not take the lane", seq)
+				}
+				_, fast := b.beginFast()
+				require.True(t, fast, "Begin does not take the lane")
+				require.False(t, b.arriveFast(in), "it takes the lane")
+			})
+		}
 	}
 	b := New[int, int](Config{})
 	b.Attach(1)
@@ -330,4 +339,38 @@ func TestWhatTheFastLaneRefuses(t *testing.T) {
 		b.Arrived(1, next(seq+1), false)
 	}
 	require.Equal(t, 2, n, "messages that were counted as processed, when the third one is in the application's hands")
+}
+
+// While somebody waits the lane stays shut: who waits looks at the fields when it is woken, and not at the lane (invariant 12).
+func TestTheFastLaneIsShutWhileSomebodyWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := New[int, int](Config{})
+		b.Attach(1)
+		go b.AwaitAfter(1) // ends with the end
+		synctest.Wait()
+		for seq := range uint64(3) {
+			_, _, _ = b.Begin()
+			b.Arrived(1, next(seq+1), false)
+			require.Zero(t, b.lane.word.Load()&open, "whether the lane is open while somebody waits for the next attempt")
+		}
+		b.End(errEnd, false)
+	})
+}
+
+// The fields are what they would be without the lane.
+func TestWhatAFoldLeaves(t *testing.T) {
+	t.Parallel()
+	b := New[int, int](Config{Manual: true})
+	b.Attach(1)
+	for seq := range uint64(3) {
+		_, _, _ = b.Begin()
+		b.Arrived(1, next(seq+1), false)
+		shut(b)
+		require.True(t, b.handedOver, "whether a message was handed over since something was processed")
+		b.ProcessAll()
+		shut(b)
+		require.False(t, b.handedOver, "whether a message was handed over since something was processed")
+		b.Tick()
+	}
 }

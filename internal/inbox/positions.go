@@ -23,7 +23,7 @@ func (b *Inbox[A, M]) StartsFrom(p checkpoint.Position) {
 
 // moveTo makes p the position of the stream, once what has arrived before is handed over.
 func (b *Inbox[A, M]) moveTo(p checkpoint.Position) {
-	b.resumePoint, b.uncovered, b.gapAt, b.atStart = p, 0, gap{}, false
+	b.resumePoint, b.uncovered, b.gapped, b.atStart = p, 0, false, false
 	b.lane.mode = 0
 	if b.ended != nil { // what has arrived before is let go, and was not handed over
 		return

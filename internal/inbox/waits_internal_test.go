@@ -64,6 +64,7 @@ var (
 	settleAlive = event{"a report that breaks nothing", func(b *Inbox[int, int]) { b.Settle(1, false) }, ""}
 	refuse      = event{"a RecvMsg that failed", func(b *Inbox[int, int]) { b.Refuse(1, false) }, ""}
 	detach      = event{"the loss of the attempt", func(b *Inbox[int, int]) { b.Leave(); b.Detach(false) }, ""}
+	takeAway    = event{"the attempt, which is taken away", func(b *Inbox[int, int]) { b.Detach(false) }, ""}
 	detachAll   = event{"the end of the attempt, with what is held", func(b *Inbox[int, int]) { b.Detach(true) }, ""}
 	leave       = event{"the end of the context", func(b *Inbox[int, int]) { b.Leave() }, ""}
 	end         = event{"the end", func(b *Inbox[int, int]) { b.End(errEnd, false) }, ""}
@@ -82,6 +83,12 @@ func attached(b *Inbox[int, int]) { b.Attach(1) }
 
 func receiving(b *Inbox[int, int]) {
 	b.Attach(1)
+	_, _, _ = b.Begin()
+}
+
+func receivingFast(b *Inbox[int, int]) {
+	receiving(b)
+	b.Arrived(1, next(1), false)
 	_, _, _ = b.Begin()
 }
 
@@ -123,6 +130,10 @@ var waits = []wait{
 		enqueue.gives("message 1"), silence.gives("attempt 1"), settleAlive.gives("attempt 1"),
 		end.gives("the end of the stream"), abandon.gives("closed"), report, settle, refuse, leave, looks,
 	}},
+	{"Begin while the application receives already, by the fast lane", receivingFast, beginning, []event{
+		{"the next message", func(b *Inbox[int, int]) { b.Arrived(1, next(2), false) }, "attempt 1"},
+		end.gives("the end of the stream"), refuse, looks,
+	}},
 	{"Begin while messages are held", holding, beginning, []event{
 		detachAll.gives("message 7"), end.gives("the end of the stream"), detach, looks,
 	}},
@@ -139,7 +150,7 @@ var waits = []wait{
 		leave.gives("false"), end.gives("false"), attach.gives("false"), detach.gives("false"), report, abandon, looks,
 	}},
 	{"Claim while too much is ready", full, claiming, []event{
-		receive.gives("true"), abandon.gives("true"), end.gives("false"), attach.gives("false"), detachAll.gives("false"),
+		receive.gives("true"), abandon.gives("true"), end.gives("false"), attach.gives("false"), takeAway.gives("false"),
 		refuse.gives("false"), leave.gives("true"), looks,
 	}},
 	{"AwaitAfter, of the attempt that is there", attached, awaiting, []event{
@@ -204,6 +215,31 @@ func TestClaimDoesNotWaitForTheApplication(t *testing.T) {
 		require.False(t, b.Claim(2, false), "Claim after the application, which waits for a message, was let in")
 		b.Arrived(2, next(1), false)
 		b.End(errEnd, false)
+	})
+}
+
+// Detach with all waits for what is on its way, and what it makes ready then is handed over at once, though Begin looked for
+// it before: twice in a row nobody knows who is first to look.
+func TestWhatIsHeldIsHandedOverAtTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for range 100 {
+			b := New[int, int](Config{Hold: true, HoldLimit: 1000})
+			b.Attach(1)
+			b.Claim(1, false)
+			b.Arrived(1, &Arrival[int]{Message: number(7)}, true)
+			b.Claim(1, false)
+			got := ""
+			go b.Detach(true)                  // ends with Refuse
+			go func() { got = beginning(b) }() // ends with Detach, or with release
+			synctest.Wait()
+			b.Refuse(1, false)
+			synctest.Wait()
+			first := got
+			release(b)
+			synctest.Wait()
+			require.Equal(t, "message 7", first, "what Begin returned when the attempt had ended (empty: it waits)")
+		}
 	})
 }
 

@@ -22,7 +22,7 @@ func (o *Outbox[A]) Encoded(v any) (data mem.BufferSlice, turn uint64) {
 	if o.inHand == nil || o.inHand != v || o.resend == nil {
 		return nil, turn
 	}
-	o.inHand, o.coded = nil, max(o.coded, turn)
+	o.inHand = nil
 	o.resend.Ref()
 	return o.resend, turn
 }

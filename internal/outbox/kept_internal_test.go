@@ -124,6 +124,14 @@ func TestKeptBytesFit(t *testing.T) {
 	require.LessOrEqual(t, cap(kept[0].ReadOnlyData()), 2*2003, "their capacity, for 2,003 bytes")
 	kept.Free()
 
+	s := newReplay()
+	s.send()
+	huge := make([]byte, 2000, 5000)
+	l.inUse = 1
+	_, turn := s.Encoded(s.message)
+	s.Keep(s.message, turn, mem.BufferSlice{mem.NewBuffer(&huge, &l)})
+	require.Zero(t, l.inUse, "large buffers that are in use after a message was kept")
+
 	half := make([]byte, 2000, 4000)
 	data := mem.BufferSlice{mem.NewBuffer(&half, &l)}
 	require.Same(t, &half[0], &c.fit(data)[0].ReadOnlyData()[0], "bytes that fit are not copied")
@@ -171,4 +179,119 @@ func TestNextAfterAHole(t *testing.T) {
 	}
 	require.Equal(t, []uint64{30, 40, 50, 60, 80, 90}, left, "what is kept, in order")
 	require.Equal(t, 6*3, s.Stats().UnackedSize, "its size")
+}
+
+// A call that never returned leaves nothing of a message that the codec has not seen. One that it has seen may have reached the
+// wire, and counts as sent (invariant 34).
+func TestACallThatNeverReturned(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	s.send()
+	s.Forget(s.ticket)
+	require.Equal(t, Counts{}, s.Stats(), "before the codec has seen the message")
+	s.send()
+	s.encode()
+	s.Forget(s.ticket)
+	require.Equal(t, Counts{Sent: 1, LastSeq: 1, Unacked: 1, UnackedSize: 3, Outstanding: true}, s.Stats(), "after it has")
+	s.send()
+	s.Keep("in its place", s.ticket.turn, bytesOf("another"))
+	s.Forget(s.ticket)
+	require.Equal(t, 1, s.Stats().Unacked, "what is kept, after another message was sent in its place: its bytes are not known")
+	require.EqualValues(t, 2, s.Stats().LastSeq, "the last number, which the other one may have used")
+	s = &scene{Outbox: New[int](Config{})}
+	s.Attach(1, true)
+	s.send()
+	s.Forget(s.ticket)
+	require.Zero(t, s.Stats().Sent, "messages sent, without a codec that knows")
+}
+
+// A message that is in doubt says so when it is sent again, and no other (invariant 34).
+func TestAMessageInDoubt(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	for _, said := range []Said{OK, Failed, OK} {
+		s.send()
+		s.encode()
+		s.settle(said)
+	}
+	for seq := range uint64(3) {
+		k, _, ok := s.Next(seq)
+		require.True(t, ok, "whether message %d is kept", seq+1)
+		require.Equal(t, seq == 1, k.Refused, "whether Send has returned an error for message %d", seq+1)
+	}
+}
+
+// The bytes of a message that is sent again are known, and each is the owner of its reference.
+func TestBytesThatAreKnown(t *testing.T) {
+	t.Parallel()
+	var l ledger
+	s := newReplay()
+	s.send()
+	_, turn := s.Encoded(s.message)
+	s.Keep(s.message, turn, l.encode(1, 2000)).Free()
+	s.settle(OK)
+	s.Detach()
+	for _, looked := range []bool{true, false} {
+		k, _, _ := s.Next(0)
+		m := &message{}
+		s.Resume(m, 1, k.Data)
+		data, turn := s.Encoded(&message{})
+		require.Nil(t, data, "the bytes of another message than the one in hand")
+		s.Keep("another", turn, bytesOf("another")).Free()
+		if looked {
+			data, _ = s.Encoded(m)
+			require.Equal(t, byte(1), data.Materialize()[0], "the bytes of the message in hand")
+			data.Free()
+			data, _ = s.Encoded(m)
+			require.Nil(t, data, "its bytes, after the codec has had them: it may have been changed since")
+		}
+		s.Resumed(OK)
+		require.Equal(t, 1, l.inUse, "buffers that are in use: the one that is kept")
+	}
+	s.Acknowledge(1)
+	require.Zero(t, l.inUse, "buffers that are in use, after an acknowledgement")
+}
+
+// The message in hand is dropped when it is taken back, and no other: it may have been discarded before.
+func TestOnlyTheMessageInHandIsTakenBack(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	s.send()
+	s.encode()
+	s.settle(OK)
+	s.send()
+	s.Discard([]uint64{2})
+	s.Forget(s.ticket)
+	require.Equal(t, Counts{Sent: 1, LastSeq: 1, Unacked: 1, UnackedSize: 3, Outstanding: true}, s.Stats(), "what is left")
+}
+
+// A message that is acknowledged while it is sent again leaves the bytes of the others as they are.
+func TestAcknowledgedWhileItIsSentAgain(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	for range 3 {
+		s.send()
+		s.encode()
+		s.settle(OK)
+	}
+	s.Detach()
+	m := &message{}
+	s.Resume(m, 2, nil)
+	_, turn := s.Encoded(m)
+	s.Acknowledge(2)
+	s.Keep(m, turn, bytesOf("changed by a callback")).Free()
+	s.Resumed(OK)
+	k, acked, ok := s.Next(0)
+	require.True(t, ok, "whether something is kept")
+	require.Equal(t, []uint64{2, 3}, []uint64{acked, k.Seq}, "acknowledged, and kept")
+	require.Equal(t, "abc", string(k.Data.Materialize()), "the bytes of message 3 (invariant 29)")
+}
+
+// What the other end says before anything was sent is where the count starts. It does not go back (invariant 7).
+func TestTheStartDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	require.True(t, s.AcknowledgeStart(40), "whether the count may start at 40")
+	require.True(t, s.AcknowledgeStart(7), "whether the other end may say less on the next attempt")
+	require.Equal(t, Counts{LastSeq: 40, Acked: 40}, s.Stats(), "where the stream stands")
 }

@@ -210,11 +210,17 @@ func (o *Outbox[A]) Complete(m any, t Ticket[A], data mem.BufferSlice, ok bool) 
 	o.free()
 }
 
-// Forget takes the message of t back: the call that should have sent it did not return.
+// Forget ends the sending of the message of t: the call that should have sent it did not return. The message is taken back,
+// unless the codec has encoded it: then it may have reached the wire (invariant 34).
 func (o *Outbox[A]) Forget(t Ticket[A]) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.takeBack(t)
+	switch {
+	case o.encoded(t) != Yes:
+		o.takeBack(t)
+	case o.inHand != nil: // something was sent in its place, and nobody knows its bytes
+		o.dropNewest(t)
+	}
 	o.free()
 }
 

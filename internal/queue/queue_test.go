@@ -1,7 +1,9 @@
 package queue_test
 
 import (
+	"runtime"
 	"testing"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -71,8 +73,37 @@ func TestStorageAfterABurst(t *testing.T) { //nolint:paralleltest // it counts t
 		q.PopFront()
 	}
 	require.LessOrEqual(t, q.Cap(), 16, "elements there is room for after a burst of %d", burst)
+	for range burst {
+		q.Push([64]byte{})
+	}
+	for q.Len() > 0 {
+		q.PopBack()
+	}
+	require.LessOrEqual(t, q.Cap(), 16, "elements there is room for after a burst of %d, taken from the back", burst)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		q.Push([64]byte{})
 		q.PopFront()
 	}), "allocations of a steady queue")
+}
+
+// A queue holds on to nothing that was taken from it (invariant 40).
+func TestNothingIsHeldOnTo(t *testing.T) {
+	t.Parallel()
+	for name, take := range map[string]func(q *queue.Queue[*[64]byte]){
+		"from the front": func(q *queue.Queue[*[64]byte]) { q.PopFront() },
+		"from the back":  func(q *queue.Queue[*[64]byte]) { q.PopBack() },
+		"all":            func(q *queue.Queue[*[64]byte]) { q.Clear() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var q queue.Queue[*[64]byte]
+			element := new([64]byte)
+			taken := weak.Make(element)
+			q.Push(element)
+			take(&q)
+			runtime.GC()
+			require.Nil(t, taken.Value(), "what was taken, after a garbage collection")
+			runtime.KeepAlive(&q)
+		})
+	}
 }
