@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -154,14 +153,16 @@ func (s *ClientStream[Req, Res]) openOnce(
 	return nil, a.loss.Load().toldBy(op, err)
 }
 
-// originOfOpen returns who made err, with which an attempt could not be opened. An open does not wait for the server, so a
-// deadline is one of this side.
+// originOfOpen returns who made err, with which an attempt could not be opened. An open does not wait for the server, so the
+// end of a context is one of this side, and UNAVAILABLE is the connection's.
 func originOfOpen(op string, err error) origin {
 	switch {
 	case op == "resume":
 		return originOf(err, fromCallback)
-	case isContextEnd(rpcstatus.Of(err).Code()) && strings.Contains(err.Error(), context.DeadlineExceeded.Error()):
+	case tellsOfContext(rpcstatus.Of(err)):
 		return fromClient
+	case status.Code(err) == codes.Unavailable:
+		return fromTransport
 	default:
 		return originOf(err, fromClient)
 	}

@@ -227,10 +227,11 @@ var fastConnect = grpc.ConnectParams{
 
 // start starts the server, on a new listener.
 func (w *world) start() {
-	w.server = grpc.NewServer(w.feed.options...)
-	testpb.RegisterTestServiceServer(w.server, w.feed)
+	server := grpc.NewServer(w.feed.options...)
+	testpb.RegisterTestServiceServer(server, w.feed)
+	w.server = server
 	listener := w.Listener()
-	go func() { _ = w.server.Serve(listener) }() // ends with the server, which the cleanup stops
+	go func() { _ = server.Serve(listener) }() // ends with the server, which the cleanup stops
 }
 
 // open opens a stream with the feed's callbacks.

@@ -118,8 +118,16 @@ func isContextEnd(code codes.Code) bool {
 	return code == codes.DeadlineExceeded || code == codes.Canceled
 }
 
-// How grpc-go begins the texts of what its transport made.
+// tellsOfContext reports whether an open has ended with its context: grpc says so, or what it was waiting for.
+func tellsOfContext(st *status.Status) bool {
+	text := st.Message()
+	return isContextEnd(st.Code()) && (strings.HasPrefix(text, notReady) ||
+		strings.Contains(text, context.DeadlineExceeded.Error()) || strings.Contains(text, context.Canceled.Error()))
+}
+
+// How grpc-go begins the texts of what it made itself.
 const (
+	notReady   = "latest balancer error: " // a context ended while there was no connection
 	rstStream  = "stream terminated by RST_STREAM with error code: "
 	httpAnswer = "unexpected HTTP status code received from server: "
 	ofTheirOwn = "transport: per-RPC creds failed due to error: " // a token source
@@ -133,6 +141,9 @@ func madeByTransport(st *status.Status) bool {
 		return true
 	}
 	switch st.Code() { //nolint:exhaustive // see the comment
+	case codes.Unavailable:
+		return hasPrefix(text, "connection error: ", "error reading from server: ", "closing transport due to: ", "the connection is draining",
+			"the stream is rejected because server is draining", "closing connection since ", "keepalive ping failed", "transport is closing")
 	case codes.Internal, codes.Canceled, codes.Unknown: // whatever else it makes has one of these codes
 	default:
 		return false
@@ -140,12 +151,11 @@ func madeByTransport(st *status.Status) bool {
 	if st.Code() == codes.Internal && text == "unexpected EOF" { // a handler's is UNKNOWN
 		return true
 	}
-	prefixes := []string{
-		"server closed the stream without sending trailers",
-		"a HEADERS frame cannot appear in the middle of a stream",
-		"malformed header: ",
-		"transport: ",
-	}
+	return hasPrefix(text, "server closed the stream without sending trailers", "a HEADERS frame cannot appear in the middle of a stream",
+		"malformed header: ", "transport: ")
+}
+
+func hasPrefix(text string, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(text, prefix) })
 }
 
