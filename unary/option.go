@@ -3,6 +3,7 @@ package unary
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc"
@@ -73,6 +74,20 @@ func WithPriority() Option {
 	return Option{apply: func(o *options) { o.priority = true }}
 }
 
+// defaultMaxHint is the default of WithMaxHint.
+const defaultMaxHint = 5 * time.Second
+
+// WithMaxHint sets the longest time that a server may make a retry wait, by google.rpc.RetryInfo or grpc-retry-pushback-ms.
+// A failure that asks for more is not retried: the call ends with it at once. Default: 5 seconds. With zero or less, a
+// failure that asks for any time is not retried.
+//
+// What the server asks for is never waited for beyond the deadline of the caller or of a timeout around the retry policy,
+// nor beyond the policy's WithMaxDuration.
+func WithMaxHint(d time.Duration) Option {
+	d = max(d, 0)
+	return Option{apply: func(o *options) { o.maxHint = &d }}
+}
+
 // Validate reports what is wrong with options: a pattern that is none, a nil policy, an observer that observes nothing.
 // Interceptors cannot return an error, so one with such options fails every call with INTERNAL.
 func Validate(opts ...Option) error { return newOptions(opts).err() }
@@ -84,6 +99,7 @@ type options struct {
 	idempotent methods.Set
 	observers  observers
 	priority   bool
+	maxHint    *time.Duration // nil where not given
 	errs       []error
 }
 

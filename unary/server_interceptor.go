@@ -24,6 +24,11 @@ func ServerInterceptor(opts ...Option) grpc.UnaryServerInterceptor {
 		if err != nil {
 			return nil, status.Error(codes.Internal, err.Error())
 		}
+		if executor := settings.executor(); executor != nil {
+			var leave func()
+			ctx, leave = join(ctx, executor.Context())
+			defer leave()
+		}
 		if settings.priority() {
 			if ctx, err = receivePriority(ctx); err != nil {
 				return nil, err
@@ -47,20 +52,29 @@ type serverCall struct {
 
 func (c *serverCall) finish() (any, error) {
 	reply, err := c.run()
+	switch {
+	case err != nil:
+		err = c.failed(err, true)
+	case reply == nil:
+		err = status.Errorf(codes.Internal, "unary: %s: neither a reply nor an error", c.method)
+	}
+	c.tell(err)
 	if err != nil {
 		return nil, err
-	}
-	if reply == nil {
-		return nil, status.Errorf(codes.Internal, "unary: %s: neither a reply nor an error", c.method)
 	}
 	return reply, nil
 }
 
 // attempt implements side.
-func (c *serverCall) attempt(ctx context.Context, _ int) (any, metadata.MD, error) {
+func (c *serverCall) attempt(ctx context.Context, _ int) (any, made, error) {
 	reply, err := c.handler(ctx, c.req)
-	return reply, nil, err
+	return reply, made{}, err
 }
 
 // blank implements side. What a handler would return is not known.
 func (c *serverCall) blank() any { return nil }
+
+// retriedBefore implements side.
+func (c *serverCall) retriedBefore() int {
+	return attemptOf(metadata.ValueFromIncomingContext(c.ctx, attemptKey))
+}

@@ -1,6 +1,9 @@
 package unary
 
 import (
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -31,6 +34,24 @@ func settingsFor(base, own *options, method string) (settings, error) {
 		s.observers = base.observers.with(&own.observers)
 	}
 	return s, own.err()
+}
+
+// executor returns the executor that the call runs under; nil where it runs under none.
+func (s *settings) executor() failsafe.Executor[any] { //nolint:ireturn // failsafe-go's own interface
+	if s.chain == nil {
+		return nil
+	}
+	return s.chain.executor
+}
+
+// maxHint returns the longest time that a server may make a retry wait.
+func (s *settings) maxHint() time.Duration {
+	for _, o := range []*options{s.own, s.base} {
+		if o != nil && o.maxHint != nil {
+			return *o.maxHint
+		}
+	}
+	return defaultMaxHint
 }
 
 // priority reports whether priorities are passed on.
