@@ -1,10 +1,16 @@
 package unary
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 
+	"github.com/failsafe-go/failsafe-go/bulkhead"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/stretchr/testify/require"
+
+	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
 // A branch that has failed and waits must not come back with its failure when another wins: the policy takes whichever
@@ -46,4 +52,15 @@ func TestBranchesThatAllFail(t *testing.T) {
 		require.Equal(t, "second", <-waits)
 		require.Equal(t, "second", <-denied)
 	})
+}
+
+func TestRanks(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]rank{
+		nil: success, errors.New("failed"): failure, context.DeadlineExceeded: failure,
+		bulkhead.ErrFull: nothing, circuitbreaker.ErrOpen: nothing, context.Canceled: nothing,
+		&rpcstatus.Stopped{Failure: errors.New("failed"), By: bulkhead.ErrFull}: failure,
+	} {
+		require.Equal(t, want, rankOf(err), "%v", err)
+	}
 }
