@@ -1,9 +1,7 @@
 package trial
 
 import (
-	"context"
 	"errors"
-	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -63,7 +61,7 @@ func Verdict(judge Judge, exec policy.ExecutionInternal[any], r *Result, ran boo
 			return r, false
 		case errors.Is(with.Error, timeout.ErrExceeded):
 			seen = &Result{Result: r.Result, Error: with.Error} // whatever the attempt says: it was too slow
-		case !isDeadline(exec.Context()):
+		case !rpcstatus.AtDeadline(exec.Context(), exec.StartTime()):
 			return r, false
 		}
 	}
@@ -87,16 +85,6 @@ func apply(judge Judge, exec policy.ExecutionInternal[any], r *Result, failure b
 	r = r.WithDone(true, true)
 	judge.OnSuccess(exec, r)
 	return r, true
-}
-
-// isDeadline reports whether ctx is done since its deadline has passed. Who minds the same deadline may cancel a moment
-// earlier than the context's own timer.
-func isDeadline(ctx context.Context) bool {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return true
-	}
-	deadline, ok := ctx.Deadline()
-	return ok && !time.Now().Before(deadline)
 }
 
 // Breaker is a circuit breaker that takes trials back also under an executor of failsafe-go.
