@@ -2,6 +2,7 @@ package tap
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -36,10 +37,11 @@ const (
 	maxServedLength = 256
 )
 
-// NewAccountant returns an accountant, or an error that tells what is wrong with the options.
+// NewAccountant returns an accountant, or an error that tells what is wrong with the options: also a pattern that is
+// probably misspelt, see [Validate].
 func NewAccountant(opts ...Option) (*Accountant, error) {
 	r, err := newRules(opts, true)
-	if err != nil {
+	if err := errors.Join(err, misspelt(opts)); err != nil {
 		return nil, err
 	}
 	if r.counters == nil {

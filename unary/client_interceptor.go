@@ -23,7 +23,7 @@ func ClientInterceptor(opts ...Option) grpc.UnaryClientInterceptor {
 		ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker,
 		opts ...grpc.CallOption,
 	) error {
-		settings, err := settingsFor(base, callOptions(opts), method)
+		settings, err := settingsFor(ctx, base, callOptions(opts), method)
 		if err != nil {
 			return status.Error(codes.Internal, err.Error())
 		}

@@ -1,12 +1,15 @@
 package unary
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/streamsafe/streamsafe/internal/methods"
 )
@@ -48,14 +51,35 @@ func WithExecutor(executor failsafe.Executor[any]) Option {
 // methods ("*"), in place of those of WithPolicies. The most specific pattern of a method counts, and no other. Given
 // without a policy, it turns policies off for these methods.
 func WithMethodPolicies(pattern string, policies ...failsafe.Policy[any]) Option {
-	return Option{apply: func(o *options) { o.refuse(o.byMethod.Set(pattern, o.chain(policies))) }}
+	return Option{apply: func(o *options) {
+		o.patterns = append(o.patterns, pattern)
+		o.refuse(o.byMethod.Set(pattern, o.chain(policies)))
+	}}
+}
+
+// WithPoliciesIf sets the policies of the calls that match says true of, in place of those of WithMethodPolicies and
+// WithPolicies: of calls with certain metadata, say, or of methods that no pattern fits. Given several times, the first that
+// matches counts, and no other. Given without a policy, it turns policies off for these calls.
+//
+// Match gets the call's context and the full method name, in the goroutine of the call, and must not block.
+func WithPoliciesIf(match func(ctx context.Context, fullMethod string) bool, policies ...failsafe.Policy[any]) Option {
+	return Option{apply: func(o *options) {
+		if match == nil {
+			o.refuse(errors.New("WithPoliciesIf needs a function that says which calls match, and has none"))
+			return
+		}
+		o.selected = append(o.selected, selection{match, o.chain(policies)})
+	}}
 }
 
 // WithIdempotent says that calling these methods twice does no harm, so that they may be retried after
 // DEADLINE_EXCEEDED and RESOURCE_EXHAUSTED, and hedged. The patterns are those of WithMethodPolicies. Methods whose
 // descriptor has an idempotency_level are known without it, where the generated code is linked in.
 func WithIdempotent(patterns ...string) Option {
-	return Option{apply: func(o *options) { o.refuse(o.idempotent.Add(patterns...)) }}
+	return Option{apply: func(o *options) {
+		o.patterns = append(o.patterns, patterns...)
+		o.refuse(o.idempotent.Add(patterns...))
+	}}
 }
 
 // WithObserver adds an observer: see [Observer]. [Stats] is one.
@@ -90,17 +114,36 @@ func WithMaxHint(d time.Duration) Option {
 
 // Validate reports what is wrong with options: a pattern that is none, a nil policy, an observer that observes nothing.
 // Interceptors cannot return an error, so one with such options fails every call with INTERNAL.
-func Validate(opts ...Option) error { return newOptions(opts).err() }
+//
+// It also reports patterns that are probably misspelt: a method that its service does not have, a service whose name is
+// nearly that of another. It knows the services whose generated code is linked in, and says nothing of others. An
+// interceptor ignores such a pattern, and warns of it when it is first used: see [WarningObserver].
+func Validate(opts ...Option) error {
+	o := newOptions(opts)
+	for _, p := range o.patterns {
+		o.refuse(methods.Misspelt(p))
+	}
+	return o.err()
+}
+
+// selection is the policies of the calls that a function selects.
+type selection struct {
+	match func(context.Context, string) bool
+	chain *chain
+}
 
 // options is what the options of one interceptor, or of one call, come to. It is read only once it is filled.
 type options struct {
 	all        *chain // nil where not given
+	selected   []selection
 	byMethod   methods.Map[*chain]
 	idempotent methods.Set
 	observers  observers
 	priority   bool
 	maxHint    *time.Duration // nil where not given
+	patterns   []string
 	errs       []error
+	warn       sync.Once // for the first call
 }
 
 func newOptions(opts []Option) *options {
@@ -147,11 +190,31 @@ func (o *options) chain(policies []failsafe.Policy[any]) *chain {
 	return c
 }
 
-// plan returns the policies of a method; nil where there are none.
-func (o *options) plan(method string) *chain {
+// plan returns the policies of a call; nil where there are none.
+func (o *options) plan(ctx context.Context, method string) *chain {
+	for _, s := range o.selected {
+		if s.match(ctx, method) {
+			return s.chain
+		}
+	}
 	c, ok := o.byMethod.Get(method)
 	if !ok {
 		c = o.all
 	}
 	return c
+}
+
+// firstUse warns of what Validate would have reported, and the interceptor ignores.
+func (o *options) firstUse() {
+	if len(o.patterns) == 0 {
+		return
+	}
+	o.warn.Do(func() {
+		for _, p := range o.patterns {
+			if err := methods.Misspelt(p); err != nil {
+				grpclog.Component("streamsafe").Warning("unary: ", err)
+				o.observers.onWarning("unary: " + err.Error())
+			}
+		}
+	})
 }

@@ -20,7 +20,7 @@ import (
 func ServerInterceptor(opts ...Option) grpc.UnaryServerInterceptor {
 	base := newOptions(opts)
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		settings, err := settingsFor(base, nil, info.FullMethod)
+		settings, err := settingsFor(ctx, base, nil, info.FullMethod)
 		if err != nil {
 			return nil, status.Error(codes.Internal, err.Error())
 		}

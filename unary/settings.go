@@ -1,6 +1,7 @@
 package unary
 
 import (
+	"context"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -19,15 +20,16 @@ type settings struct {
 }
 
 // settingsFor resolves the options of an interceptor and those of a call.
-func settingsFor(base, own *options, method string) (settings, error) {
-	s := settings{base: base, own: own, chain: base.plan(method), observers: &base.observers}
+func settingsFor(ctx context.Context, base, own *options, method string) (settings, error) {
 	if len(base.errs) > 0 {
-		return s, base.err()
+		return settings{}, base.err()
 	}
+	base.firstUse()
+	s := settings{base: base, own: own, chain: base.plan(ctx, method), observers: &base.observers}
 	if own == nil {
 		return s, nil
 	}
-	if c := own.plan(method); c != nil {
+	if c := own.plan(ctx, method); c != nil {
 		s.chain = c
 	}
 	if !own.observers.empty() {
