@@ -18,8 +18,8 @@ import (
 
 // Accountant admits RPCs like a [ServerInHandle] and learns how they end. Permits taken at admission are held until the
 // handler has returned, also where the client has gone before; breakers and throttlers see the real outcome. So it has
-// two parts, and a server needs both: Handle for grpc.InTapHandle, and the Accountant itself for grpc.StatsHandler.
-// ServerOptions has both.
+// two parts, and a server needs both: Handle for grpc.InTapHandle, and the Accountant itself for grpc.StatsHandler. Its
+// interceptors let permits come back earlier. ServerOptions has all of them.
 //
 // Give it to one server, before other stats handlers. Servers may share policies, but not an Accountant. It is safe for
 // concurrent use.

@@ -31,12 +31,20 @@ func WithPolicies(policies ...failsafe.Policy[any]) Option {
 	return Option{apply: func(o *options) { o.all = o.chain(policies) }}
 }
 
-// WithExecutor is WithPolicies for an executor. A context of its own that is done cancels the calls, too. Policies inside a
-// hedge see a try that failed while another won as that one.
+// WithExecutor is WithPolicies for an executor. A context of its own that is done cancels the calls, too; its deadline is one
+// of the calls, and its values are theirs where the caller's context has none. Policies inside a hedge see a try that failed
+// while another won as that one.
 //
-// The policies of an executor cannot be told apart. So denials are not reported by policy, a timeout around one try is
-// not retried by NewRetryPolicyBuilder, a server's pushback that asks not to try again is minded only by policies of that
-// builder, and each try decodes into a reply of its own, which is then copied. WithPolicies costs less.
+// The policies of an executor cannot be told apart, so WithPolicies does more, and costs less. Under an executor:
+//
+//   - the server does not learn the time limit of a timeout;
+//   - denials are not reported by policy, and a policy around another that denied a retry sees the denial;
+//   - a timeout around one try is not retried by NewRetryPolicyBuilder;
+//   - only breakers of NewCircuitBreakerBuilder leave cancelled calls out;
+//   - policies may go on to retry what is final (a server's pushback, a panic): they get the same failure again, without an
+//     attempt;
+//   - a panic of the policies' own predicates and listeners leaks what other policies hold;
+//   - each try decodes into a reply of its own, which is then copied.
 func WithExecutor(executor failsafe.Executor[any]) Option {
 	return Option{apply: func(o *options) {
 		if executor == nil {

@@ -14,7 +14,7 @@ import (
 //
 // Policies work in the request's context: they stop waiting, and retrying, when the caller has gone or its deadline has
 // passed, and nothing is begun for a caller that has gone. A handler that panics lets go of its permits, counts as a
-// failure, is not retried, and panics.
+// failure, is not retried, and panics. A call that the client retries (x-retry-attempt) is not retried here as well.
 //
 // Errors are those of [ClientInterceptor]. To refuse calls before they are read, see package tap.
 func ServerInterceptor(opts ...Option) grpc.UnaryServerInterceptor {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/adaptivethrottler"
@@ -11,6 +12,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/failsafegrpc"
 	"github.com/failsafe-go/failsafe-go/priority"
+	"github.com/failsafe-go/failsafe-go/timeout"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -22,6 +24,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/streamsafe/streamsafe/tap"
+	"github.com/streamsafe/streamsafe/unary"
 )
 
 // tapServer answers UnaryCall with what answer returns.
@@ -165,8 +168,10 @@ func TestATimeoutReachesTheServer(t *testing.T) {
 			return ctx.Err()
 		}, ourTap(t, breaker)...)
 		for range calls {
-			err := interceptor(t.Context(), method, nil, nil, nil,
-				func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error { return call(ctx) })
+			err := interceptor(t.Context(), "/grpc.testing.TestService/UnaryCall", nil, nil, nil,
+				func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+					return call(ctx)
+				})
 			require.ErrorIs(t, err, timeout.ErrExceeded)
 			if <-known {
 				deadlines++
