@@ -149,6 +149,7 @@ type options struct {
 	observers  observers
 	priority   bool
 	maxHint    *time.Duration // nil where not given
+	keys       *keyTable      // nil where not given
 	patterns   []string
 	errs       []error
 	warn       sync.Once // for the first call

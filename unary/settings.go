@@ -26,11 +26,24 @@ func settingsFor(ctx context.Context, base, own *options, method string) (settin
 	}
 	base.firstUse()
 	s := settings{base: base, own: own, chain: base.plan(ctx, method), observers: &base.observers}
+	var of *chain // the call's own
+	keys := base.keys
+	if own != nil {
+		of = own.plan(ctx, method)
+		if own.keys != nil {
+			keys = own.keys
+		}
+	}
+	if of != nil {
+		s.chain = of
+	} else if keys != nil {
+		var err error
+		if s.chain, err = keys.chain(ctx, method, s.chain); err != nil {
+			return s, err
+		}
+	}
 	if own == nil {
 		return s, nil
-	}
-	if c := own.plan(ctx, method); c != nil {
-		s.chain = c
 	}
 	if !own.observers.empty() {
 		s.observers = base.observers.with(&own.observers)
