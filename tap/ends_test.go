@@ -48,7 +48,7 @@ func TestACancelBeforeTheDeadlineIsNoFault(t *testing.T) {
 // listen starts a server on a socket and returns its address.
 func listen(t *testing.T, s testpb.TestServiceServer, opts ...grpc.ServerOption) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server := grpc.NewServer(opts...)
 	testpb.RegisterTestServiceServer(server, s)

@@ -69,7 +69,7 @@ func settle(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.Durat
 // budget say. Idempotency is known of errors that a policy sees, and of no others.
 func Retryable(err error) bool {
 	failed, ok := errors.AsType[*tryError](err)
-	return worthARetry(err) && !(ok && failed.hint.Never)
+	return worthARetry(err) && (!ok || !failed.hint.Never)
 }
 
 // worthARetry is Retryable but for the server's pushback, which ends the retries in another way: listeners hear of it.
@@ -77,7 +77,7 @@ func worthARetry(err error) bool {
 	if err == nil || rpcstatus.IsDenial(err) {
 		return false
 	}
-	if _, stopped := errors.AsType[*rpcstatus.Stopped](err); stopped {
+	if _, stopped := errors.AsType[*rpcstatus.StoppedError](err); stopped {
 		return false
 	}
 	var failed tryError

@@ -113,7 +113,8 @@ func (c *call) try(ctx context.Context, hedge bool) (reply any, err error) {
 	}
 	if err != nil && c.settings.chain != nil {
 		failed := c.failure(err, m)
-		c.note(ctx, failed)
+		failed.cut = ctx.Err() != nil
+		c.note(failed, ctx.Err())
 		err = failed
 	}
 	return reply, err
@@ -121,8 +122,8 @@ func (c *call) try(ctx context.Context, hedge bool) (reply any, err error) {
 
 // note keeps what an attempt failed with, for the error of the call. That its context has ended tells less than what was
 // before.
-func (c *call) note(ctx context.Context, failed *tryError) {
-	if end := ctx.Err(); end != nil && c.last.Load() != nil && rpcstatus.Of(failed.cause).Message() == end.Error() {
+func (c *call) note(failed *tryError, end error) {
+	if end != nil && c.last.Load() != nil && rpcstatus.Of(failed.cause).Message() == end.Error() {
 		return
 	}
 	c.last.Store(failed)
@@ -184,30 +185,27 @@ func (c *call) failed(err error, onServer bool) error {
 	if c.settings.chain == nil {
 		return err
 	}
-	if last := c.last.Load(); c.under != nil && last != nil && rpcstatus.IsDenial(err) {
-		err = stopped(last, err) // in a chain, the level of the retry policy does that
+	if c.under != nil && rpcstatus.IsDenial(err) {
+		err = c.under.stopped(err, ended(c.ctx) == nil)
 	}
 	failed := &Error{Method: c.method, Attempts: int(c.attempts.Load()), Cause: bare(err), onServer: onServer}
 	if last := c.died(); last != nil && !errors.Is(err, last) {
 		failed.Last = last
 	}
+	failed.status = rpcstatus.Of(err)
 	if caller := ended(c.ctx); caller != nil {
 		st := status.FromContextError(caller)
-		if errors.Is(err, caller) || rpcstatus.Of(err).Code() == st.Code() {
+		if errors.Is(err, caller) || failed.status.Code() == st.Code() {
 			failed.Cause, failed.status = withCause(c.ctx, caller), st
 			return failed
 		}
 	}
-	st := rpcstatus.Of(err)
-	if attempt, ok := err.(*tryError); ok { //nolint:errorlint // what is wrapped has been made by a policy
-		if _, said := status.FromError(attempt.cause); said || st.Code() == codes.Unknown {
-			return attempt.cause
-		}
+	if attempt, ok := err.(*tryError); ok && attempt.says() { //nolint:errorlint // what is wrapped has been made by a policy
+		return attempt.cause
 	}
-	if st.Code() == codes.Unavailable && errors.Is(err, circuitbreaker.ErrOpen) {
-		st = rpcstatus.WithRetryInfo(st, time.Duration(c.retryAfter.Load()))
+	if failed.status.Code() == codes.Unavailable && errors.Is(err, circuitbreaker.ErrOpen) {
+		failed.status = rpcstatus.WithRetryInfo(failed.status, time.Duration(c.retryAfter.Load()))
 	}
-	failed.status = st
 	return failed
 }
 

@@ -119,8 +119,12 @@ func scripted(kind string, note func(string) func(failsafe.ExecutionEvent[any]))
 }
 
 // codeOf is the code of what policies see. What failsafe-go's timeout cuts is CANCELLED; here the attempt has a deadline
-// (invariant 39). Nobody cancels in a script.
+// (invariant 39). Nobody cancels in a script. A denied retry shows the policies around the last failure, and there the denial
+// (invariant 38): of the policies here only the breaker denies.
 func codeOf(err error) codes.Code {
+	if _, stopped := errors.AsType[*rpcstatus.StoppedError](err); stopped {
+		return codes.Unavailable
+	}
 	if code := rpcstatus.Of(err).Code(); code != codes.Canceled {
 		return code
 	}

@@ -87,7 +87,7 @@ func (e *Error) describe(err error) string {
 			return "retries exceeded: the reply was not accepted"
 		}
 		return "retries exceeded: " + e.describe(err.LastError)
-	case *rpcstatus.Stopped:
+	case *rpcstatus.StoppedError:
 		return fmt.Sprintf("%s (not tried again: %s)", e.describe(err.Failure), e.describe(err.By))
 	case *tryError:
 		return e.describe(err.cause)
@@ -118,6 +118,7 @@ type tryError struct {
 	notBefore  time.Time     // what the hint's delay comes to; zero where there is none
 	most       time.Duration // the longest delay that is waited for
 	idempotent bool
+	cut        bool           // the attempt's context had ended
 	outside    bool           // somebody outside retries this call
 	by         *clientAttempt // whose failure it is; nil on servers
 	final      bool           // not to be retried; written by retried, read by predicates, in one goroutine
@@ -129,6 +130,12 @@ func (e *tryError) Unwrap() error { return e.cause }
 
 // GRPCStatus lets policies' predicates use status.Code.
 func (e *tryError) GRPCStatus() *status.Status { return rpcstatus.Of(e.cause) }
+
+// says reports whether the cause means the same to a caller as it is: it has a status, or stands for none.
+func (e *tryError) says() bool {
+	_, said := status.FromError(e.cause)
+	return said || rpcstatus.Of(e.cause).Code() == codes.Unknown
+}
 
 // refuses reports whether a failure is not to be retried whatever a policy says: the server asked for that, or for more
 // time than there is until end, or than anybody waits; somebody outside retries already; or the attempt panicked.
@@ -157,8 +164,8 @@ func bare(err error) error {
 	case retrypolicy.ExceededError:
 		err.LastError = bare(err.LastError)
 		return err
-	case *rpcstatus.Stopped:
-		return &rpcstatus.Stopped{Failure: bare(err.Failure), By: bare(err.By)}
+	case *rpcstatus.StoppedError:
+		return &rpcstatus.StoppedError{Failure: bare(err.Failure), By: bare(err.By)}
 	case *tryError:
 		return err.cause
 	default:

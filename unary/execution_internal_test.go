@@ -12,8 +12,7 @@ import (
 // newExecution returns an execution in a scope of the call.
 func newExecution(t *testing.T) *execution {
 	t.Helper()
-	c := &call{ctx: t.Context()}
-	c.scope.ctx = c.ctx
+	c := &call{scope: scope{ctx: t.Context()}}
 	return &execution{call: c, scope: &c.scope}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/timeout"
 )
 
 // underExecutor is what a call under an executor needs besides.
@@ -102,6 +103,20 @@ func (c *call) tryContained(ctx context.Context, hedge bool) (reply any, err err
 	reply, err = c.try(ctx, hedge)
 	returned = true
 	return reply, err
+}
+
+// stopped returns the error of a call that was denied another try: in a chain, the level of the retry policy does that. If the
+// caller is there, what ended an attempt that no hedge has beaten is a timeout of the executor.
+func (u *underExecutor) stopped(denial error, callerIsThere bool) error {
+	last := u.last.Load()
+	switch {
+	case last == nil:
+		return denial
+	case last.cut && callerIsThere:
+		return stopped(timeout.ErrExceeded, denial)
+	default:
+		return stopped(last, denial)
+	}
 }
 
 // outcome is what a try returns.

@@ -59,7 +59,7 @@ func TestRanks(t *testing.T) {
 	for err, want := range map[error]rank{
 		nil: success, errors.New("failed"): failure, context.DeadlineExceeded: failure,
 		bulkhead.ErrFull: nothing, circuitbreaker.ErrOpen: nothing, context.Canceled: nothing,
-		&rpcstatus.Stopped{Failure: errors.New("failed"), By: bulkhead.ErrFull}: failure,
+		&rpcstatus.StoppedError{Failure: errors.New("failed"), By: bulkhead.ErrFull}: failure,
 	} {
 		require.Equal(t, want, rankOf(err), "%v", err)
 	}

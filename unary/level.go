@@ -102,9 +102,9 @@ func (l *level) runRetry(e *execution, executor policy.Executor[any]) *result {
 func stopped(failed, denial error) error {
 	exceeded, ok := denial.(retrypolicy.ExceededError) //nolint:errorlint // the policy's own, and none from further inside
 	if !ok {
-		return &rpcstatus.Stopped{Failure: failed, By: denial}
+		return &rpcstatus.StoppedError{Failure: failed, By: denial}
 	}
-	exceeded.LastError = &rpcstatus.Stopped{Failure: failed, By: exceeded.LastError}
+	exceeded.LastError = &rpcstatus.StoppedError{Failure: failed, By: exceeded.LastError}
 	return exceeded
 }
 

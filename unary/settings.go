@@ -52,7 +52,7 @@ func settingsFor(ctx context.Context, base, own *options, method string) (settin
 }
 
 // executor returns the executor that the call runs under; nil where it runs under none.
-func (s *settings) executor() failsafe.Executor[any] { //nolint:ireturn // failsafe-go's own interface
+func (s *settings) executor() failsafe.Executor[any] {
 	if s.chain == nil {
 		return nil
 	}

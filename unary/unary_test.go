@@ -3,6 +3,7 @@ package unary_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -251,7 +252,7 @@ func TestMisspeltPatterns(t *testing.T) {
 			return errors.Join(first, second)
 		},
 	} {
-		require.NoError(t, makeCall(append(opts, unary.WithObserver(told))...), side)
+		require.NoError(t, makeCall(slices.Concat(opts, []unary.Option{unary.WithObserver(told)})...), side)
 		require.Len(t, told.got, 2, "%s: once for each pattern", side)
 		require.Contains(t, <-told.got, "UnaryCal")
 		require.Contains(t, <-told.got, "TestServce")

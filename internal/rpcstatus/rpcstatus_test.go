@@ -39,11 +39,11 @@ func TestStatusOfErrors(t *testing.T) {
 		"deadline":       {context.DeadlineExceeded, codes.DeadlineExceeded, false},
 		"timeout":        {timeout.ErrExceeded, codes.DeadlineExceeded, false},
 		"stopped": {
-			fmt.Errorf("around: %w", &rpcstatus.Stopped{Failure: status.Error(codes.Unavailable, "down"), By: budget.ErrExceeded}),
+			fmt.Errorf("around: %w", &rpcstatus.StoppedError{Failure: status.Error(codes.Unavailable, "down"), By: budget.ErrExceeded}),
 			codes.Unavailable, false,
 		},
 		"denied, and denied again": {
-			&rpcstatus.Stopped{Failure: bulkhead.ErrFull, By: circuitbreaker.ErrOpen}, codes.ResourceExhausted, true,
+			&rpcstatus.StoppedError{Failure: bulkhead.ErrFull, By: circuitbreaker.ErrOpen}, codes.ResourceExhausted, true,
 		},
 		"breaker":           {fmt.Errorf("around: %w", circuitbreaker.ErrOpen), codes.Unavailable, true},
 		"rate limiter":      {ratelimiter.ErrExceeded, codes.ResourceExhausted, true},

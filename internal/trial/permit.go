@@ -49,7 +49,7 @@ func Return(b circuitbreaker.CircuitBreaker[any]) {
 }
 
 // bare returns the breaker that is in a [Breaker].
-func bare(b circuitbreaker.CircuitBreaker[any]) circuitbreaker.CircuitBreaker[any] { //nolint:ireturn // failsafe-go's own
+func bare(b circuitbreaker.CircuitBreaker[any]) circuitbreaker.CircuitBreaker[any] {
 	if mine, ok := b.(*Breaker); ok {
 		return mine.CircuitBreaker
 	}

@@ -56,7 +56,7 @@ type stranger struct {
 func TestKeptPermitsAreBounded(t *testing.T) {
 	t.Parallel()
 	var k keeper
-	var dropped []circuitbreaker.CircuitBreaker[any]
+	dropped := make([]circuitbreaker.CircuitBreaker[any], 0, maxKept)
 	for range maxKept {
 		dropped = append(dropped, newBreaker())
 		require.True(t, k.put(dropped[len(dropped)-1]))
