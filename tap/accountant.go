@@ -2,22 +2,24 @@ package tap
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	grpctap "google.golang.org/grpc/tap"
+
+	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
 // Accountant admits RPCs like a [ServerInHandle] and learns how they end. Permits taken at admission are held until the
 // handler has returned, also where the client has gone before; breakers and throttlers see the real outcome. So it has
-// two parts, and a server needs both: Handle for grpc.InTapHandle, and the Accountant itself for grpc.StatsHandler.
-// ServerOptions has both.
+// two parts, and a server needs both: Handle for grpc.InTapHandle, and the Accountant itself for grpc.StatsHandler. Its
+// interceptors let permits come back earlier. ServerOptions has all of them.
 //
 // Give it to one server, before other stats handlers. Servers may share policies, but not an Accountant. It is safe for
 // concurrent use.
@@ -35,10 +37,11 @@ const (
 	maxServedLength = 256
 )
 
-// NewAccountant returns an accountant, or an error that tells what is wrong with the options.
+// NewAccountant returns an accountant, or an error that tells what is wrong with the options: also a pattern that is
+// probably misspelt, see [Validate].
 func NewAccountant(opts ...Option) (*Accountant, error) {
 	r, err := newRules(opts, true)
-	if err != nil {
+	if err := errors.Join(err, misspelt(opts)); err != nil {
 		return nil, err
 	}
 	if r.counters == nil {
@@ -49,10 +52,37 @@ func NewAccountant(opts ...Option) (*Accountant, error) {
 	return a, nil
 }
 
-// ServerOptions returns the two options that make a server use the accountant. To use other handles too, give grpc
-// InTapHandle(Chain(others, a.Handle)) and StatsHandler(a) instead.
+// ServerOptions returns the options that make a server use the accountant: the handle, the stats handler and the two
+// interceptors. Give them to grpc before options with other interceptors, so that these count as a part of the handler. To
+// use other handles too, give grpc InTapHandle(Chain(others, a.Handle)), StatsHandler(a) and the interceptors instead.
 func (a *Accountant) ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.InTapHandle(a.Handle), grpc.StatsHandler(a)}
+	return []grpc.ServerOption{
+		grpc.InTapHandle(a.Handle), grpc.StatsHandler(a),
+		grpc.ChainUnaryInterceptor(a.UnaryInterceptor), grpc.ChainStreamInterceptor(a.StreamInterceptor),
+	}
+}
+
+// UnaryInterceptor gives the permits of bulkheads and adaptive limiters back when the handler returns. Without it they come
+// back when grpc tells of the end of the RPC. The answer is on its way by then, so a client that calls again at once may be
+// refused at a limit that it alone uses. Breakers and throttlers learn the outcome at the end in either case.
+func (a *Accountant) UnaryInterceptor(
+	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
+	defer a.handlerReturned(ctx) // also if the handler panics
+	return handler(ctx, req)
+}
+
+// StreamInterceptor is UnaryInterceptor for streams.
+func (a *Accountant) StreamInterceptor(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	defer a.handlerReturned(stream.Context()) // also if the handler panics
+	return handler(srv, stream)
+}
+
+func (a *Accountant) handlerReturned(ctx context.Context) {
+	if adm, ok := ctx.Value(a).(*admission); ok {
+		o, _ := a.outcomeOf(ctx, adm, status.FromContextError(ctx.Err()).Err())
+		adm.handlerReturned(o)
+	}
 }
 
 // Stats returns a snapshot of the accountant's counters.
@@ -102,8 +132,7 @@ func (a *Accountant) HandleRPC(ctx context.Context, s stats.RPCStats) {
 		}
 	case *stats.End:
 		if adm, ok := ctx.Value(a).(*admission); ok {
-			o, err := a.outcomeOf(ctx, s.Error)
-			adm.end(running, o, err)
+			a.finish(ctx, adm, s.Error)
 		}
 	}
 }
@@ -128,11 +157,18 @@ func (a *Accountant) begin(adm *admission) {
 	}
 }
 
+// finish ends an admission with the outcome of the RPC, or without one if the function of WithServerFault panics.
+func (a *Accountant) finish(ctx context.Context, adm *admission, err error) {
+	defer adm.end(running, left, err) // it ends once
+	o, err := a.outcomeOf(ctx, adm, err)
+	adm.end(running, o, err)
+}
+
 // outcomeOf tells how an RPC ended. A client whose deadline has passed cancels, and may be faster than the server's own
 // timer: that is a deadline too.
-func (a *Accountant) outcomeOf(ctx context.Context, err error) (outcome, error) {
+func (a *Accountant) outcomeOf(ctx context.Context, adm *admission, err error) (outcome, error) {
 	if status.Code(err) == codes.Canceled {
-		if deadline, ok := ctx.Deadline(); !ok || time.Now().Before(deadline) {
+		if !rpcstatus.AtDeadline(ctx, adm.since) {
 			return left, err
 		}
 		err = status.FromContextError(context.DeadlineExceeded).Err()

@@ -18,6 +18,7 @@ type admission struct {
 	first      [4]permit   // holds the permits where there are no more
 	stop       func() bool // ends the watch for the context; written by TagRPC, read by HandleRPC, in one goroutine
 	state      atomic.Uint32
+	returned   bool // the handler has returned, and occupancies are over; owned by the goroutine of the handler
 }
 
 func newAdmission(ctx context.Context, a *Accountant, method string) *admission {
@@ -83,17 +84,42 @@ func (a *admission) end(from admissionState, o outcome, err error) {
 	if !a.state.CompareAndSwap(uint32(from), uint32(ended)) {
 		return
 	}
+	defer func() {
+		took := time.Since(a.since)
+		a.accountant.rules.counters.finished(o, took)
+		if o != unrun {
+			a.accountant.rules.events.publish(event{kind: eventEnded, method: a.method, took: took, err: err})
+		}
+	}()
 	a.giveBack(o, err)
-	took := time.Since(a.since)
-	a.accountant.rules.counters.finished(o, took)
-	if o != unrun {
-		a.accountant.rules.events.publish(event{kind: eventEnded, method: a.method, took: took, err: err})
+}
+
+func (a *admission) giveBack(o outcome, err error) { a.giveBackFrom(0, o, err) }
+
+// giveBackFrom ends the permits from one on, also those after one whose policy panics.
+func (a *admission) giveBackFrom(next int, o outcome, err error) {
+	defer func() {
+		if next < len(a.permits) {
+			a.giveBackFrom(next+1, o, err)
+		}
+	}()
+	for ; next < len(a.permits); next++ {
+		if _, ok := a.permits[next].(occupancy); !ok || !a.returned {
+			a.permits[next].end(o, err)
+		}
 	}
 }
 
-func (a *admission) giveBack(o outcome, err error) {
+// handlerReturned gives back what the RPC occupied. The verdict about it comes with its end.
+func (a *admission) handlerReturned(o outcome) {
+	if a.returned || admissionState(a.state.Load()) != running {
+		return
+	}
+	a.returned = true
 	for _, p := range a.permits {
-		p.end(o, err)
+		if p, ok := p.(occupancy); ok {
+			p.end(o, nil)
+		}
 	}
 }
 

@@ -2,11 +2,12 @@ package tap
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/streamsafe/streamsafe/internal/trial"
 )
 
 // breakerGate is a circuit breaker.
@@ -15,9 +16,6 @@ type breakerGate struct {
 	delay   time.Duration
 	open    delayed
 	trial   trialPermit
-	// spare counts permits of a half-open breaker whose RPC never ran, or was cancelled. A breaker takes back a permit only
-	// with a verdict, and there is none: the next RPC uses it.
-	spare atomic.Int64
 }
 
 func newBreakerGate(breaker circuitbreaker.CircuitBreaker[any], delay time.Duration) *breakerGate {
@@ -33,17 +31,14 @@ func (g *breakerGate) pass(_ context.Context, _ metadata.MD, adm *admission) *re
 	if adm == nil {
 		return g.ask()
 	}
-	if g.useSpare() {
-		adm.hold(&g.trial)
-		return nil
-	}
-	if !g.breaker.TryAcquirePermit() {
+	halfOpen, ok := trial.Acquire(g.breaker)
+	switch {
+	case !ok:
 		return g.open.refuse(max(g.breaker.RemainingDelay(), g.delay))
-	}
-	if g.breaker.IsClosed() {
-		adm.hold(g)
-	} else {
+	case halfOpen:
 		adm.hold(&g.trial)
+	default:
+		adm.hold(g)
 	}
 	return nil
 }
@@ -56,19 +51,6 @@ func (g *breakerGate) ask() *refusal {
 	return nil
 }
 
-func (g *breakerGate) useSpare() bool {
-	for n := g.spare.Load(); n > 0; n = g.spare.Load() {
-		if !g.breaker.IsHalfOpen() {
-			g.spare.Store(0) // they went with the state
-			return false
-		}
-		if g.spare.CompareAndSwap(n, n-1) {
-			return true
-		}
-	}
-	return false
-}
-
 // end is for an RPC that the breaker let pass while it was closed. It says nothing about a breaker that is on trial now,
 // and must not add to the permits of the trial.
 func (g *breakerGate) end(o outcome, err error) {
@@ -77,13 +59,20 @@ func (g *breakerGate) end(o outcome, err error) {
 	}
 }
 
-// trialPermit is for an RPC that the breaker let pass while it was half-open.
+// trialPermit is for an RPC that the breaker let pass while it was half-open. If the RPC never ran, or was cancelled, there
+// is no verdict, and another RPC uses the permit (invariant 37).
 type trialPermit struct{ gate *breakerGate }
 
 func (p *trialPermit) end(o outcome, err error) {
+	judged := false
+	defer func() { // also if a condition of the breaker panics
+		if !judged {
+			trial.Return(p.gate.breaker)
+		}
+	}()
 	if o == unrun || o == left {
-		p.gate.spare.Add(1)
 		return
 	}
 	record(p.gate.breaker, o, err)
+	judged = true
 }

@@ -12,8 +12,8 @@
 //	server := grpc.NewServer(accountant.ServerOptions()...)
 //
 // There are two kinds of handle for grpc.InTapHandle. [ServerInHandle] looks at admissions only, which is enough for
-// rates. An [Accountant] is told by grpc how each RPC ends: it holds the permits of bulkheads and adaptive limiters until
-// then, and lets breakers and throttlers know.
+// rates. An [Accountant] is told by grpc how each RPC ends: it holds the permits of bulkheads and adaptive limiters until its
+// handler has returned, and lets breakers and throttlers know the outcome.
 //
 // # Guarantees
 //
@@ -26,6 +26,11 @@
 //     before. It is given back once, also where the RPC never got to a handler.
 //   - A breaker sees what is the server's fault as a failure, and no admission, refusal or cancellation as anything. The
 //     permits of its trial are neither lost nor exceeded.
+//   - With the Accountant's interceptors, which ServerOptions has, a permit is free before the answer is on its way: a client
+//     that calls again at once finds it.
+//   - A client's cancellation in the last tenth of its time, and in its last 10 ms, is its deadline: over a network it often
+//     comes before the server's own timer.
+//   - A panic of a key or a policy refuses one RPC, and leaks no permit.
 //   - What clients can make a handle keep is bounded: keys, methods, events.
 //   - A caller whose deadline has passed costs no permit.
 //

@@ -29,6 +29,12 @@ type permit interface {
 	end(o outcome, err error)
 }
 
+// occupancy is a permit that stands for a place in the server: it is free when the handler has returned.
+type occupancy interface {
+	permit
+	occupies()
+}
+
 // outcome is how an RPC ended.
 type outcome uint8
 
@@ -120,6 +126,7 @@ func (g *bulkheadGate) pass(_ context.Context, _ metadata.MD, adm *admission) *r
 }
 
 func (g *bulkheadGate) end(outcome, error) { g.bulkhead.ReleasePermit() }
+func (*bulkheadGate) occupies()            {}
 
 // limiterGate is an adaptive limiter, with or without priorities.
 type limiterGate struct {
@@ -150,6 +157,8 @@ func (g *limiterGate) pass(ctx context.Context, header metadata.MD, adm *admissi
 }
 
 type limiterPermit struct{ adaptivelimiter.Permit }
+
+func (limiterPermit) occupies() {}
 
 // end records the RPC's duration, unless that says nothing about the server.
 func (p limiterPermit) end(o outcome, _ error) {

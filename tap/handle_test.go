@@ -294,3 +294,18 @@ func TestATrialIsForAsManyAsTheBreakerSays(t *testing.T) {
 		require.True(t, breaker.IsClosed())
 	})
 }
+
+// A pattern that names no method of a service linked in is a mistake, and not a rule that nothing obeys.
+func TestMisspeltPatterns(t *testing.T) {
+	t.Parallel()
+	for name, opt := range map[string]tap.Option{
+		"UnaryCal":   tap.WithMethodPolicies("/grpc.testing.TestService/UnaryCal"),
+		"TestServce": tap.Exempt("/grpc.testing.TestServce/*"),
+	} {
+		require.ErrorContains(t, tap.Validate(opt), name)
+		_, err := tap.NewAccountant(opt)
+		require.ErrorContains(t, err, name)
+		require.NoError(t, knock(tap.ServerInHandle(opt), unaryCall), "a handle cannot return an error: it works without")
+	}
+	require.NoError(t, tap.Validate(tap.WithMethodPolicies("/not.linked.In/Method"), tap.Exempt("/grpc.testing.TestService/*")))
+}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	grpctap "google.golang.org/grpc/tap"
+
+	"github.com/streamsafe/streamsafe/internal/methods"
 )
 
 // Option configures [ServerInHandle] and [NewAccountant].
@@ -124,9 +126,25 @@ func WithObserver(o Observer) Option {
 
 // Validate tells what is wrong with the options of a [ServerInHandle], which cannot return an error itself. A handle
 // made with wrong options refuses every RPC that is not exempt with INTERNAL, and the same message.
+//
+// It also reports patterns that are probably misspelt: a method that its service does not have, a service whose name is
+// nearly that of another. It knows the services whose generated code is linked in, and says nothing of others. A handle
+// ignores such a pattern.
 func Validate(opts ...Option) error {
 	_, err := newRules(opts, false)
-	return err
+	return errors.Join(err, misspelt(opts))
+}
+
+// misspelt returns what is wrong with patterns that are well formed.
+func misspelt(opts []Option) error {
+	o, _ := optionsOf(opts)
+	var errs []error
+	for _, m := range o.methods {
+		if err := methods.Misspelt(m.pattern); err != nil {
+			errs = append(errs, fmt.Errorf("tap: %w", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func optionsOf(opts []Option) (options, error) {

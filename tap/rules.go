@@ -85,7 +85,15 @@ func (r *rules) methodOf(ctx context.Context, info *grpctap.Info) (methodGates, 
 
 // pass lets an RPC pass all its gates, or returns the refusal of the first that does not: those of its keys, of its
 // method, of the server. An accountant hands in the admission.
-func (r *rules) pass(ctx context.Context, info *grpctap.Info, m methodGates, adm *admission) *refusal {
+//
+// grpc runs a tap in the goroutine that reads from the connection, where a panic ends the process. One in a key, in what
+// makes its policies, or in a policy refuses this RPC only.
+func (r *rules) pass(ctx context.Context, info *grpctap.Info, m methodGates, adm *admission) (refused *refusal) {
+	defer func() {
+		if value := recover(); value != nil {
+			refused = misconfigured(fmt.Errorf("a key or a policy panicked: %v", value))
+		}
+	}()
 	for _, t := range r.keys {
 		e := t.find(ctx, info)
 		adm.hold(e)

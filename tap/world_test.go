@@ -70,6 +70,8 @@ func call(ctx context.Context, conn grpc.ClientConnInterface) error {
 	return err
 }
 
+type policy = failsafe.Policy[any]
+
 func policies(p ...failsafe.Policy[any]) []failsafe.Policy[any] { return p }
 
 func accountant(t *testing.T, opts ...tap.Option) *tap.Accountant {

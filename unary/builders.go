@@ -12,6 +12,7 @@ import (
 
 	"github.com/streamsafe/streamsafe/internal/backoff"
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
+	"github.com/streamsafe/streamsafe/internal/trial"
 )
 
 // The backoff of NewRetryPolicyBuilder.
@@ -23,26 +24,35 @@ const (
 // NewRetryPolicyBuilder returns a builder of retry policies. By default such a policy retries what [Retryable] allows,
 // up to 2 times. Before each retry it waits for a random time between nothing and a backoff that starts at 50 ms and
 // doubles up to 2 s (full jitter), and at least for what the server asked for by google.rpc.RetryInfo or
-// grpc-retry-pushback-ms. A retry that would begin after the caller's deadline is not waited for: the call ends with the
+// grpc-retry-pushback-ms. A retry is not waited for if it would begin after the deadline of the caller or of a timeout
+// around the policy, after WithMaxDuration, or if the server asks for more than [WithMaxHint]: the call ends with the
 // failure at once.
 //
 // WithBackoff, WithBackoffFactor, WithDelay, WithRandomDelay and WithDelayFunc change the delay, and WithJitter and
 // WithJitterFactor replace the full jitter; what the server asked for is the least in every case. HandleIf and
-// HandleErrors add to what is retried. The other methods are those of [retrypolicy.Builder].
+// HandleErrors add to what is retried. OnAbort is told when the server's word, or a deadline, forbids the retry of what
+// would be retried otherwise. The other methods are those of [retrypolicy.Builder].
 func NewRetryPolicyBuilder() retrypolicy.Builder[any] {
 	return backoff.NewBuilder(firstBackoff, mostBackoff, settle).
-		HandleIf(func(_ any, err error) bool { return Retryable(err) })
+		HandleIf(func(_ any, err error) bool { return worthARetry(err) }).
+		AbortIf(func(_ any, err error) bool {
+			failed, ok := errors.AsType[*tryError](err)
+			return ok && failed.final
+		})
 }
 
-// settle gives up where a delay goes beyond the caller's deadline. To wait as long as the server asked for is not its
-// part: that holds for every retry policy (see execution.InitializeRetry).
+// settle makes the delay at least what the server asked for, so that OnRetryScheduled tells what is waited. It gives up if
+// the delay goes beyond the deadline.
 func settle(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.Duration {
+	if at := notBefore(exec.LastError()); !at.IsZero() {
+		delay = max(delay, time.Until(at))
+	}
 	e, ok := exec.(*execution)
 	if !ok {
 		return delay
 	}
 	if deadline, ok := e.scope.ctx.Deadline(); ok && time.Until(deadline) <= delay {
-		e.giveUp = true
+		e.frame.giveUp = true
 		return 0
 	}
 	return delay
@@ -55,10 +65,19 @@ func settle(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.Durat
 //	RESOURCE_EXHAUSTED             where it is idempotent and the server said when to come back
 //	everything else, and denials   never: a breaker that is open is there to make calls fail fast
 //
-// A grpc-retry-pushback-ms that asks not to retry makes it never. Idempotency is known of errors that a policy sees,
-// and of no others.
+// A grpc-retry-pushback-ms that asks not to retry makes it never, and so does a retry policy inside that was stopped, by its
+// budget say. Idempotency is known of errors that a policy sees, and of no others.
 func Retryable(err error) bool {
+	failed, ok := errors.AsType[*tryError](err)
+	return worthARetry(err) && (!ok || !failed.hint.Never)
+}
+
+// worthARetry is Retryable but for the server's pushback, which ends the retries in another way: listeners hear of it.
+func worthARetry(err error) bool {
 	if err == nil || rpcstatus.IsDenial(err) {
+		return false
+	}
+	if _, stopped := errors.AsType[*rpcstatus.StoppedError](err); stopped {
 		return false
 	}
 	var failed tryError
@@ -66,15 +85,19 @@ func Retryable(err error) bool {
 		failed = *known
 	}
 	code := rpcstatus.Of(err).Code()
-	return !failed.hint.Never && (code == codes.Unavailable ||
-		failed.idempotent && (code == codes.DeadlineExceeded || code == codes.ResourceExhausted && failed.hint.Given))
+	return code == codes.Unavailable ||
+		failed.idempotent && (code == codes.DeadlineExceeded || code == codes.ResourceExhausted && failed.hint.Given)
 }
 
 // NewCircuitBreakerBuilder returns a builder of circuit breakers that count [ServerFault] only. By default such a
 // breaker opens when 10 of the last 20 calls failed, for 5 s, give or take a fifth; then it lets calls through, and closes
 // when 3 have succeeded in a row.
+//
+// A call that says nothing about the server is neither success nor failure, and its permit of a half-open breaker is used
+// again: one that the caller or a hedge that won has cancelled, one that a policy inside the breaker has denied, and one
+// that ends with CANCELLED. That holds for every breaker given to WithPolicies, and under executors for these.
 func NewCircuitBreakerBuilder() circuitbreaker.Builder[any] {
-	return circuitbreaker.NewBuilder[any]().
+	return trial.NewBuilder().
 		HandleIf(func(_ any, err error) bool { return ServerFault(err) }).
 		WithFailureThresholdRatio(10, 20).
 		WithDelay(5 * time.Second).WithJitterFactor(0.2).

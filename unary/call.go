@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -20,10 +18,18 @@ import (
 
 // side is what differs between clients and servers.
 type side interface {
-	// attempt makes the number-th attempt. The trailer is the server's, where there is one.
-	attempt(ctx context.Context, number int) (reply any, trailer metadata.MD, err error)
+	// attempt makes the number-th attempt.
+	attempt(ctx context.Context, number int) (reply any, m made, err error)
 	// blank returns an empty reply, or nil where the type is not known.
 	blank() any
+	// retriedBefore returns how often somebody outside has retried the call, as far as its metadata tell.
+	retriedBefore() int
+}
+
+// made is what is known of an attempt besides. Both are zero on servers.
+type made struct {
+	trailer metadata.MD
+	by      *clientAttempt
 }
 
 // call is one call under policies, on either side.
@@ -40,34 +46,27 @@ type call struct {
 
 	attempts   atomic.Int32
 	panicked   atomic.Pointer[PanicError]
-	retryAfter atomic.Int64   // nanoseconds left of the delay of the breaker that denied last
-	under      *underExecutor // set before the first attempt, then read only; nil where the chain is no executor
+	last       atomic.Pointer[tryError] // what the last attempt failed with
+	retryAfter atomic.Int64             // nanoseconds left of the delay of the breaker that denied last
+	under      *underExecutor           // set before the first attempt, then read only; nil where the chain is no executor
 }
 
-// underExecutor is what a call under an executor needs besides.
-type underExecutor struct {
-	notBefore atomic.Pointer[time.Time] // the server's word on the next retry
-
-	mu     sync.Mutex // guards the fields below
-	round  int        // retries before the newest hedges
-	hedges *hedgeGroup[outcome]
-}
-
-// run runs the call and returns its reply, or an error as the caller is to see it. A panic of the attempt is a failure
-// to the policies, which let go of what they hold, and goes on from here.
+// run runs the call. It returns the reply, or the error as the policies left it: see failed. A panic in the attempt or in a
+// policy is a failure to the policies, which let go of what they hold, and goes on from here.
 func (c *call) run() (any, error) {
 	c.counts.start = time.Now()
 	reply, err := c.runPolicies()
 	if panicked := c.panicked.Load(); panicked != nil {
 		panic(panicked.Value) //nolint:forbidigo // the handler's own panic goes on
 	}
-	if err != nil && c.settings.chain != nil {
-		err = c.failed(err)
-	}
+	return reply, err
+}
+
+// tell tells observers how the call ended. The error is what the caller gets.
+func (c *call) tell(err error) {
 	if len(c.settings.observers.call) > 0 {
 		c.settings.observers.onCall(c.info(int(c.attempts.Load()), false), time.Since(c.counts.start), err)
 	}
-	return reply, err
 }
 
 func (c *call) runPolicies() (any, error) {
@@ -86,68 +85,6 @@ func (c *call) runPolicies() (any, error) {
 	c.first.call, c.first.scope = c, &c.scope
 	r := chain.run(&c.first)
 	return r.Result, r.Error
-}
-
-// runExecutor runs the call under an executor, whose context, where it has one, cancels the call, too.
-func (c *call) runExecutor(executor failsafe.Executor[any]) (any, error) {
-	c.under = &underExecutor{}
-	ctx := context.WithValue(c.ctx, callKey{}, c)
-	own := executor.Context()
-	if own == nil || own.Done() == nil {
-		return executor.WithContext(ctx).GetWithExecution(c.tryUnder)
-	}
-	joined, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(own, func() { cancel(context.Cause(own)) })
-	defer stop()
-	return executor.WithContext(joined).GetWithExecution(c.tryUnder)
-}
-
-// tryUnder is one try under an executor. What the chain does between policies is done here: waiting as long as the
-// server asked for, and letting no hedge's failure count while another attempt runs.
-func (c *call) tryUnder(exec failsafe.Execution[any]) (any, error) {
-	ctx := exec.Context()
-	if exec.Retries() > 0 && !exec.IsHedge() {
-		if at := c.under.notBefore.Load(); at != nil {
-			waitUntil(ctx, *at)
-		}
-	}
-	hedges := c.under.group(exec.Retries())
-	hedges.begin()
-	reply, err := c.try(ctx, exec.IsHedge())
-	o := hedges.end(ctx, outcome{reply, err}, err != nil && exec.Hedges() > 0)
-	return o.reply, o.err
-}
-
-// outcome is what a try returns.
-type outcome struct {
-	reply any
-	err   error
-}
-
-// group returns the hedges of one round: a retry begins another.
-func (u *underExecutor) group(round int) *hedgeGroup[outcome] {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.hedges == nil || u.round != round {
-		u.round, u.hedges = round, &hedgeGroup[outcome]{}
-	}
-	return u.hedges
-}
-
-// callKey is the context key of a call, for policies that an executor runs.
-type callKey struct{}
-
-// callOf returns the call that an execution belongs to; nil where it belongs to none.
-func callOf(exec failsafe.ExecutionInfo) *call {
-	if e, ok := exec.(*execution); ok {
-		return e.call
-	}
-	c, ok := exec.Context().Value(callKey{}).(*call)
-	if !ok {
-		return nil
-	}
-	return c
 }
 
 // newResult returns a result to fill in.
@@ -170,18 +107,30 @@ func (c *call) try(ctx context.Context, hedge bool) (reply any, err error) {
 		o.onStart(c.info(number, hedge))
 		start = time.Now()
 	}
-	reply, trailer, err := c.attempt(ctx, number)
+	reply, m, err := c.attempt(ctx, number)
 	if len(o.attempt) > 0 {
 		o.onAttempt(c.info(number, hedge), time.Since(start), err)
 	}
 	if err != nil && c.settings.chain != nil {
-		err = c.failure(err, trailer)
+		failed := c.failure(err, m)
+		failed.cut = ctx.Err() != nil
+		c.note(failed, ctx.Err())
+		err = failed
 	}
 	return reply, err
 }
 
+// note keeps what an attempt failed with, for the error of the call. That its context has ended tells less than what was
+// before.
+func (c *call) note(failed *tryError, end error) {
+	if end != nil && c.last.Load() != nil && rpcstatus.Of(failed.cause).Message() == end.Error() {
+		return
+	}
+	c.last.Store(failed)
+}
+
 // attempt makes an attempt, and turns a panic into an error.
-func (c *call) attempt(ctx context.Context, number int) (reply any, trailer metadata.MD, err error) {
+func (c *call) attempt(ctx context.Context, number int) (reply any, m made, err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -191,26 +140,33 @@ func (c *call) attempt(ctx context.Context, number int) (reply any, trailer meta
 		if value == nil {
 			return // runtime.Goexit
 		}
-		failed := &PanicError{Value: value, Stack: debug.Stack()}
-		c.panicked.CompareAndSwap(nil, failed)
-		err = failed
+		err = c.panics(value)
 	}()
-	reply, trailer, err = c.side.attempt(ctx, number)
+	reply, m, err = c.side.attempt(ctx, number)
 	returned = true
-	return reply, trailer, err
+	return reply, m, err
+}
+
+// panics notes a panic, which goes on at the end of the call, and returns it as an error for the policies until then.
+func (c *call) panics(value any) *PanicError {
+	failed := &PanicError{Value: value, Stack: debug.Stack()}
+	c.panicked.CompareAndSwap(nil, failed)
+	return failed
 }
 
 // failure returns a failed attempt as policies see it.
-func (c *call) failure(err error, trailer metadata.MD) *tryError {
+func (c *call) failure(err error, m made) *tryError {
 	failed := &tryError{
-		cause: err, hint: rpcstatus.HintOf(err, trailer),
-		idempotent: c.settings.isIdempotent(c.method),
+		cause: err, hint: rpcstatus.HintOf(err, m.trailer), most: c.settings.maxHint(), by: m.by,
+		idempotent: c.settings.isIdempotent(c.method), outside: c.side.retriedBefore() > 0,
 	}
 	if failed.hint.Delay > 0 {
 		failed.notBefore = time.Now().Add(failed.hint.Delay)
 	}
 	if c.under != nil {
-		c.under.notBefore.Store(&failed.notBefore)
+		end, _ := c.ctx.Deadline()
+		failed.final = failed.refuses(end)
+		c.under.last.Store(failed)
 	}
 	return failed
 }
@@ -225,27 +181,46 @@ func (c *call) denied(l *level, err error) {
 
 // failed returns the error of the call as the caller sees it: an attempt's as it was, and in an [Error] what policies
 // made of it.
-func (c *call) failed(err error) error {
-	failed := &Error{Method: c.method, Attempts: int(c.attempts.Load()), Cause: bare(err)}
+func (c *call) failed(err error, onServer bool) error {
+	if c.settings.chain == nil {
+		return err
+	}
+	if c.under != nil && rpcstatus.IsDenial(err) {
+		err = c.under.stopped(err, ended(c.ctx) == nil)
+	}
+	failed := &Error{Method: c.method, Attempts: int(c.attempts.Load()), Cause: bare(err), onServer: onServer}
+	if last := c.died(); last != nil && !errors.Is(err, last) {
+		failed.Last = last
+	}
+	failed.status = rpcstatus.Of(err)
 	if caller := ended(c.ctx); caller != nil {
 		st := status.FromContextError(caller)
-		if errors.Is(err, caller) || rpcstatus.Of(err).Code() == st.Code() {
+		if errors.Is(err, caller) || failed.status.Code() == st.Code() {
 			failed.Cause, failed.status = withCause(c.ctx, caller), st
 			return failed
 		}
 	}
-	st := rpcstatus.Of(err)
-	if attempt, ok := err.(*tryError); ok { //nolint:errorlint // what is wrapped has been made by a policy
-		if _, said := status.FromError(attempt.cause); said || st.Code() == codes.Unknown {
-			return attempt.cause
-		}
-		failed.Cause = attempt.cause
+	if attempt, ok := err.(*tryError); ok && attempt.says() { //nolint:errorlint // what is wrapped has been made by a policy
+		return attempt.cause
 	}
-	if st.Code() == codes.Unavailable && errors.Is(err, circuitbreaker.ErrOpen) {
-		st = rpcstatus.WithRetryInfo(st, time.Duration(c.retryAfter.Load()))
+	if failed.status.Code() == codes.Unavailable && errors.Is(err, circuitbreaker.ErrOpen) {
+		failed.status = rpcstatus.WithRetryInfo(failed.status, time.Duration(c.retryAfter.Load()))
 	}
-	failed.status = st
 	return failed
+}
+
+// died returns what the last attempt failed with, if that is more than that its context has ended.
+func (c *call) died() error {
+	last := c.last.Load()
+	if last == nil {
+		return nil
+	}
+	switch rpcstatus.Of(last.cause).Message() {
+	case context.DeadlineExceeded.Error(), context.Canceled.Error():
+		return nil
+	default:
+		return last.cause
+	}
 }
 
 func (c *call) info(attempt int, hedge bool) Info {

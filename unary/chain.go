@@ -2,9 +2,10 @@ package unary
 
 import (
 	"errors"
+	"time"
 
 	"github.com/failsafe-go/failsafe-go"
-	"github.com/failsafe-go/failsafe-go/timeout"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 
 	"github.com/streamsafe/streamsafe/internal/policykind"
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
@@ -24,8 +25,15 @@ type level struct {
 	policy failsafe.Policy[any]
 	kind   policykind.Kind
 	index  int32
-	inner  func(failsafe.Execution[any]) *result // the part of the call that the policy goes around
+	inner  part // the part of the call that the policy goes around
+
+	limit    time.Duration // of a timeout, and of a retry policy in all
+	timed    bool          // the limit of the timeout is known
+	listened bool          // the timeout has a listener
 }
+
+// part is a part of a call: the tries, and the policies around them.
+type part func(failsafe.Execution[any]) *result
 
 // applier is the part of policy.Executor that an executor calls.
 type applier interface {
@@ -35,24 +43,32 @@ type applier interface {
 func newChain(policies []failsafe.Policy[any]) (*chain, error) {
 	c := &chain{levels: make([]level, len(policies)), inTurn: true}
 	var errs []error
-	next := runTry
+	next := part(runTry)
 	for i := len(policies) - 1; i >= 0; i-- {
 		if policies[i] == nil {
-			errs = append(errs, errors.New("a policy is nil"))
+			errs = append(errs, errors.New("a policy is nil: leave it out"))
 			continue
 		}
 		l := &c.levels[i]
 		*l = level{policy: policies[i], kind: policykind.Of(policies[i]), index: int32(i) + 1}
+		if _, ok := l.policy.(circuitbreaker.CircuitBreaker[any]); ok {
+			l.kind = policykind.CircuitBreaker // also one of NewCircuitBreakerBuilder, or around one
+		}
 		switch l.kind {
 		case policykind.Retry:
+			l.limit = policykind.MaxDuration(l.policy)
 			l.inner = retried(next)
+		case policykind.Timeout:
+			l.limit, l.listened, l.timed = policykind.TimeLimit(l.policy)
+			l.inner = timed(next)
 		case policykind.Hedge:
 			l.inner = hedged(next)
 			c.inTurn = false
 		case policykind.Cache, policykind.Other:
 			l.inner = seen(next)
 			c.inTurn = false
-		case policykind.AdaptiveLimiter, policykind.Bulkhead, policykind.CircuitBreaker:
+		case policykind.AdaptiveLimiter, policykind.AdaptiveThrottler, policykind.Bulkhead, policykind.CircuitBreaker,
+			policykind.Fallback, policykind.RateLimiter:
 			l.inner = seen(next)
 		default:
 			l.inner = seen(next)
@@ -84,90 +100,49 @@ func (l *level) run(exec failsafe.Execution[any]) *result {
 		return &result{Error: errNoPolicy, Done: true}
 	}
 	e.reached = l.index
-	var r *result
-	switch l.kind {
-	case policykind.Hedge:
-		around, branching := e.branches, e.branching
-		e.branches, e.branching = &hedgeGroup[*result]{}, true
-		r = executor.Apply(l.inner)(e)
-		e.branches, e.branching = around, branching
-	case policykind.Retry:
-		around := e.verdict
-		e.verdict = nil
-		r = executor.Apply(l.inner)(e)
-		if e.verdict != nil {
-			r = e.verdict
-		}
-		e.verdict = around
-	case policykind.AdaptiveLimiter, policykind.Bulkhead, policykind.Cache, policykind.CircuitBreaker, policykind.Other:
-		r = executor.Apply(l.inner)(e)
-	default:
-		r = executor.Apply(l.inner)(e)
-	}
-	if r.Error != nil && e.reached == l.index && rpcstatus.IsDenial(r.Error) {
+	around := e.frame
+	r := l.apply(e, executor)
+	e.frame = around
+	if r.Error != nil && l.denies() && e.reached == l.index && rpcstatus.IsDenial(r.Error) {
 		e.call.denied(l, r.Error)
 	}
 	return r
 }
 
+// denies reports whether policies of this kind may let nothing run. The others let something run, and pass on what it
+// returns.
+func (l *level) denies() bool {
+	switch l.kind {
+	case policykind.Cache, policykind.Fallback, policykind.Hedge, policykind.Retry, policykind.Timeout:
+		return false
+	case policykind.AdaptiveLimiter, policykind.AdaptiveThrottler, policykind.Bulkhead, policykind.CircuitBreaker,
+		policykind.RateLimiter, policykind.Other:
+		return true
+	default:
+		return true
+	}
+}
+
 // seen shows the outcome of inner to a policy, which never sees a nil result where there is a reply type: a predicate
 // may then assert the type without fear.
-func seen(inner func(failsafe.Execution[any]) *result) func(failsafe.Execution[any]) *result {
-	return func(exec failsafe.Execution[any]) *result {
-		r := inner(exec)
-		if e, ok := exec.(*execution); ok && r.Result == nil {
-			return filled(r, e.call.side.blank())
-		}
-		return r
-	}
-}
-
-// filled returns a copy of r that has a reply: hedges may share r.
-func filled(r *result, reply any) *result {
-	c := *r
-	c.Result = reply
-	return &c
-}
-
-// retried is the inside of a retry policy. Failures say whether they may be retried, and what is not to be retried
-// whatever the policy says is noted and passes as a success: see level.run.
-func retried(inner func(failsafe.Execution[any]) *result) func(failsafe.Execution[any]) *result {
-	return func(exec failsafe.Execution[any]) *result {
-		r := inner(exec)
-		e, ok := exec.(*execution)
-		if r.Error == nil || !ok {
-			return r
-		}
-		if r.Result == nil {
-			r = filled(r, e.call.side.blank())
-		}
-		failed, ok := errors.AsType[*tryError](r.Error)
-		if !ok && errors.Is(r.Error, timeout.ErrExceeded) {
-			failed = e.call.failure(r.Error, nil)
-			r = filled(r, r.Result)
-			r.Error = failed
-		}
-		if failed != nil && failed.final(e.scope.ctx) {
-			e.verdict = r.WithFailure()
-			return &result{Result: r.Result, Done: true, Success: true, SuccessAll: true}
-		}
-		return r
-	}
-}
-
-// hedged is the inside of a hedge policy.
-func hedged(inner func(failsafe.Execution[any]) *result) func(failsafe.Execution[any]) *result {
+func seen(inner part) part {
 	return func(exec failsafe.Execution[any]) *result {
 		e, ok := exec.(*execution)
 		if !ok {
 			return inner(exec)
 		}
-		r := inner(exec)
-		if r.Result == nil {
-			r = filled(r, e.call.side.blank())
-		}
-		return e.branches.end(e.scope.ctx, r, r.Error != nil)
+		return filled(e, contain(e, inner))
 	}
+}
+
+// filled returns r with a reply: a copy where it had none, as hedges may share r.
+func filled(e *execution, r *result) *result {
+	if r.Result != nil {
+		return r
+	}
+	c := *r
+	c.Result = e.call.side.blank()
+	return &c
 }
 
 // runTry is the innermost part of every chain: one try.
@@ -181,6 +156,24 @@ func runTry(exec failsafe.Execution[any]) *result {
 	r.Result, r.Error = e.call.try(e.scope.ctx, e.hedge)
 	r.Done, r.Success, r.SuccessAll = true, true, true
 	e.call.counts.executions.Add(1)
+	return r
+}
+
+// contain runs a part of the call. A panic in it (of the handler, of a predicate, a listener or an observer) is a failure to
+// the policies around, which let go of what they hold. At the end of the call it goes on: see call.run.
+func contain(e *execution, inner part) (r *result) {
+	around, returned := e.frame, false
+	defer func() {
+		if returned {
+			return
+		}
+		if value := recover(); value != nil { // or runtime.Goexit
+			e.frame = around
+			r = &result{Error: e.call.failure(e.call.panics(value), made{}), Done: true}
+		}
+	}()
+	r = inner(e)
+	returned = true
 	return r
 }
 

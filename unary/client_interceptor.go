@@ -2,6 +2,7 @@ package unary
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -22,9 +23,14 @@ func ClientInterceptor(opts ...Option) grpc.UnaryClientInterceptor {
 		ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker,
 		opts ...grpc.CallOption,
 	) error {
-		settings, err := settingsFor(base, callOptions(opts), method)
+		settings, err := settingsFor(ctx, base, callOptions(opts), method)
 		if err != nil {
 			return status.Error(codes.Internal, err.Error())
+		}
+		if executor := settings.executor(); executor != nil {
+			var leave func()
+			ctx, leave = join(ctx, executor.Context())
+			defer leave()
 		}
 		if settings.priority() {
 			ctx = sendPriority(ctx)
@@ -76,32 +82,33 @@ func (c *clientCall) finish() error {
 	reply, err := c.run()
 	c.handOver(reply, err)
 	if err != nil {
-		return err
-	}
-	if err := copyReply(c.reply, reply); err != nil {
-		return &Error{
-			Method: c.method, Attempts: int(c.attempts.Load()), Cause: err, status: status.New(codes.Internal, err.Error()),
+		err = c.failed(err, false)
+	} else if unfit := copyReply(c.reply, reply); unfit != nil {
+		err = &Error{
+			Method: c.method, Attempts: int(c.attempts.Load()), Cause: unfit, status: status.New(codes.Internal, unfit.Error()),
 		}
 	}
-	return nil
+	c.tell(err)
+	return err
 }
 
 // attempt implements side.
-func (c *clientCall) attempt(ctx context.Context, number int) (any, metadata.MD, error) {
+func (c *clientCall) attempt(ctx context.Context, number int) (any, made, error) {
 	if c.flight != nil {
 		if !c.flight.takeOff() {
-			return nil, nil, status.FromContextError(context.Canceled).Err()
+			return nil, made{}, status.FromContextError(context.Canceled).Err()
 		}
 		defer c.flight.land()
 	}
 	a := &c.firstTry
 	if number > 1 {
 		a = &clientAttempt{}
+		ctx = withOutgoing(ctx, attemptKey, c.retriedBefore()+number-1)
 	}
 	a.reply = c.reply
 	if number > 1 || c.flight != nil {
 		if a.reply = c.blank(); a.reply == nil {
-			return nil, nil, status.Errorf(codes.Internal, "unary: the reply is a %T and not a pointer", c.reply)
+			return nil, made{}, status.Errorf(codes.Internal, "unary: the reply is a %T and not a pointer", c.reply)
 		}
 	}
 	err := c.invoker(ctx, c.method, c.req, a.reply, c.conn, c.attemptOptions(a, number)...)
@@ -111,7 +118,13 @@ func (c *clientCall) attempt(ctx context.Context, number int) (any, metadata.MD,
 			break
 		}
 	}
-	return a.reply, a.trailer, err
+	return a.reply, made{a.trailer, a}, err
+}
+
+// retriedBefore implements side.
+func (c *clientCall) retriedBefore() int {
+	md, _ := metadata.FromOutgoingContext(c.ctx)
+	return attemptOf(md.Get(attemptKey))
 }
 
 // blank implements side. A hedge may need one when the caller has its reply back: so it is not looked at.
@@ -144,8 +157,8 @@ func (c *clientCall) attemptOptions(a *clientAttempt, number int) []grpc.CallOpt
 	return append(opts, grpc.Trailer(&a.trailer))
 }
 
-// handOver copies headers, trailers and the peer to the caller's targets: those of the attempt that the reply came
-// from, or where there is no such attempt those of the last that is done.
+// handOver copies headers, trailers and the peer to the caller's targets: those of the attempt that the reply or the error
+// came from, or where there is no such attempt those of the last that is done.
 func (c *clientCall) handOver(reply any, err error) {
 	a := c.winner(reply, err)
 	if a == nil {
@@ -166,6 +179,9 @@ func (c *clientCall) handOver(reply any, err error) {
 func (c *clientCall) winner(reply any, err error) *clientAttempt {
 	last := c.done.Load()
 	if err != nil {
+		if failed, ok := errors.AsType[*tryError](err); ok && failed.by != nil {
+			return failed.by
+		}
 		return last
 	}
 	for a := last; a != nil; a = a.before {

@@ -62,8 +62,8 @@ func runScript(
 		return func(e failsafe.ExecutionEvent[any]) {
 			log = append(log, fmt.Sprintf("%s: attempts %d, executions %d, retries %d, hedges %d, first %v, retry %v, hedge %v, "+
 				"cancelled %v, at %v, attempt at %v, for %v and %v, %q, %v", what, e.Attempts(), e.Executions(), e.Retries(),
-				e.Hedges(), e.IsFirstAttempt(), e.IsRetry(), e.IsHedge(), e.Context().Err(), e.StartTime().Sub(began),
-				e.AttemptStartTime().Sub(began), e.ElapsedTime(), e.ElapsedAttemptTime(), shown(e.LastResult()), rpcstatus.Of(e.LastError()).Code()))
+				e.Hedges(), e.IsFirstAttempt(), e.IsRetry(), e.IsHedge(), e.Context().Err() != nil, e.StartTime().Sub(began),
+				e.AttemptStartTime().Sub(began), e.ElapsedTime(), e.ElapsedAttemptTime(), shown(e.LastResult()), codeOf(e.LastError())))
 		}
 	}
 	chain := make(policies, len(kinds))
@@ -116,6 +116,19 @@ func scripted(kind string, note func(string) func(failsafe.ExecutionEvent[any]))
 		return fallback.NewBuilderWithResult[any](&response{Username: "fallback"}).HandleErrors(errors.New("none")).
 			OnSuccess(note("fallback ok")).OnFailure(note("fallback failed")).Build()
 	}
+}
+
+// codeOf is the code of what policies see. What failsafe-go's timeout cuts is CANCELLED; here the attempt has a deadline
+// (invariant 39). Nobody cancels in a script. A denied retry shows the policies around the last failure, and there the denial
+// (invariant 38): of the policies here only the breaker denies.
+func codeOf(err error) codes.Code {
+	if _, stopped := errors.AsType[*rpcstatus.StoppedError](err); stopped {
+		return codes.Unavailable
+	}
+	if code := rpcstatus.Of(err).Code(); code != codes.Canceled {
+		return code
+	}
+	return codes.DeadlineExceeded
 }
 
 // shown is a reply as text; a denial has none, which the interceptor fills in.

@@ -2,6 +2,7 @@ package unary
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/common"
 	"github.com/failsafe-go/failsafe-go/policy"
+	"github.com/failsafe-go/failsafe-go/timeout"
 )
 
 // result is what policies pass to each other.
@@ -27,10 +29,17 @@ type counts struct {
 
 // scope is what is cancelled together: the call, the inside of a timeout, or one hedge.
 type scope struct {
-	ctx    context.Context    //nolint:containedctx // an execution is the context of the policies, as failsafe-go has it
-	cancel context.CancelFunc // nil for the call: it ends with the caller's context
-	parent *scope
-	result *result // why it was cancelled; guarded by counts.mu
+	ctx      context.Context    //nolint:containedctx // an execution is the context of the policies, as failsafe-go has it
+	cancel   context.CancelFunc // nil for the call: it ends with the caller's context
+	parent   *scope
+	deadline time.Time     // of a timeout; zero for other scopes
+	fired    chan struct{} // closed by Cancel; nil where nobody waits for it
+	result   *result       // why it was cancelled; guarded by counts.mu
+}
+
+// expired reports whether the scope has ended with its own deadline.
+func (s *scope) expired() bool {
+	return !s.deadline.IsZero() && errors.Is(s.ctx.Err(), context.DeadlineExceeded) && !time.Now().Before(s.deadline)
 }
 
 // execution is what failsafe-go's policies work on. It is this package's own, since failsafe-go's can be had only with
@@ -45,12 +54,25 @@ type execution struct {
 	lastError  error         // guarded by counts.mu
 	began      time.Duration // when the current try began, after the start of the call
 
-	verdict   *result              // an outcome that a retry policy is not to try again
-	branches  *hedgeGroup[*result] // the hedges that run, inside a hedge policy
-	reached   int32                // the innermost level of the chain that the current try has come to
-	hedge     bool
-	branching bool // copies of this execution are branches
-	giveUp    bool // the next retry would come after the caller's deadline
+	frame   frame // of the policy that runs
+	reached int32 // the innermost level of the chain that the current try has come to
+	hedge   bool
+}
+
+// frame is what an execution holds for one policy while that runs. Each level of a chain has its own, and puts back that of
+// the level around it.
+type frame struct {
+	retry    policy.Executor[any] // of a retry policy
+	failed   *result              // the last try of the retry policy that really failed
+	verdict  *result              // an outcome that the retry policy is not to try again
+	limit    time.Duration        // of all tries of a retry policy, zero is none; of a timeout
+	branches *hedgeGroup[*result] // the hedges that run, of a hedge policy and in its branches
+
+	branching bool // copies of this execution are branches of a hedge policy
+	timed     bool // the next copy of this execution is for a timeout whose limit is known
+	giveUp    bool // the next retry would come after the deadline
+	asked     bool // the policy has asked whether the execution is cancelled
+	unrun     bool // nothing ran inside of a limiter: how long that took says nothing
 }
 
 var _ policy.ExecutionInternal[any] = (*execution)(nil)
@@ -115,7 +137,14 @@ func (e *execution) IsCanceled() bool { return e.scope.ctx.Err() != nil }
 func (e *execution) Canceled() <-chan struct{} { return e.scope.ctx.Done() }
 
 // IsCanceledWithResult tells whether the execution is cancelled, and the result that it then has.
+//
+// A retry policy asks after each try, before it decides, and returns that result. So this is how a try that is not to be
+// followed by another ends the retries. An adaptive limiter asks whether a duration counts.
 func (e *execution) IsCanceledWithResult() (bool, *result) {
+	e.frame.asked = true
+	if e.frame.verdict != nil || e.frame.unrun {
+		return true, e.frame.verdict
+	}
 	if e.scope.ctx.Err() == nil {
 		return false, nil
 	}
@@ -133,6 +162,9 @@ func (e *execution) cancelledLocked() *result {
 	for s := e.scope; s != nil; s = s.parent {
 		if s.result != nil {
 			return s.result
+		}
+		if s.expired() {
+			return &result{Error: timeout.ErrExceeded, Done: true}
 		}
 	}
 	return &result{Error: err, Done: true}
@@ -155,12 +187,12 @@ func (e *execution) noteLocked(r *result) {
 	}
 }
 
-// InitializeRetry begins a retry, after the policy's own delay: not before the time the server has asked for, and not
-// at all where that delay would have gone beyond the caller's deadline. It returns the result of the execution where
-// there is to be no retry.
+// InitializeRetry begins a retry, after the policy's own delay: not before the time the server has asked for, and not at
+// all if that delay would have gone beyond the deadline. It returns the result of the execution if there is to be no
+// retry.
 func (e *execution) InitializeRetry() *result {
-	if e.giveUp {
-		e.giveUp = false
+	if e.frame.giveUp {
+		e.frame.giveUp = false
 		return e.failure()
 	}
 	e.awaitServer()
@@ -208,19 +240,26 @@ func waitUntil(ctx context.Context, at time.Time) {
 	}
 }
 
-// Cancel cancels the scope of the execution, which then has the result r.
+// Cancel cancels the scope of the execution, which then has the result r. The first result stays.
 func (e *execution) Cancel(r *result) {
 	e.call.counts.mu.Lock()
 	defer e.call.counts.mu.Unlock()
-	if e.scope.ctx.Err() != nil {
+	s := e.scope
+	expired := s.expired()
+	if s.result != nil || s.ctx.Err() != nil && !expired {
 		return
 	}
 	if r != nil {
-		e.scope.result = r
+		s.result = r
 		e.noteLocked(r)
+		if s.fired != nil {
+			close(s.fired)
+		}
 	}
-	if e.scope.cancel != nil && (r != nil || !e.call.counts.deferred.Load()) {
-		e.scope.cancel()
+	// A timeout's context ends by its own deadline, at the same instant: that is DEADLINE_EXCEEDED to the attempt, and to
+	// cancel it here would make it CANCELLED.
+	if timedOut := r != nil && s.fired != nil; s.cancel != nil && !timedOut && (r != nil || !e.call.counts.deferred.Load()) {
+		s.cancel()
 	}
 }
 
@@ -244,9 +283,12 @@ func (e *execution) CopyWithResult(r *result) failsafe.Execution[any] {
 // CopyForCancellable returns a copy with a scope of its own.
 func (e *execution) CopyForCancellable() failsafe.Execution[any] {
 	c := e.copy()
-	c.enterScope()
-	if e.branching {
-		c.branches.begin()
+	c.enterScope(e.frame.limit, e.frame.timed)
+	if e.frame.timed {
+		c.scope.fired = make(chan struct{})
+	}
+	if e.frame.branching {
+		c.frame.branches.begin()
 	}
 	return c
 }
@@ -254,11 +296,11 @@ func (e *execution) CopyForCancellable() failsafe.Execution[any] {
 // CopyForHedge returns a copy for a hedge.
 func (e *execution) CopyForHedge() failsafe.Execution[any] {
 	c := e.copy()
-	c.enterScope()
+	c.enterScope(0, false)
 	c.hedge = true
 	c.call.counts.attempts.Add(1)
 	c.call.counts.hedges.Add(1)
-	c.branches.begin()
+	c.frame.branches.begin()
 	return c
 }
 
@@ -266,11 +308,18 @@ func (e *execution) copy() *execution {
 	e.call.counts.mu.Lock()
 	defer e.call.counts.mu.Unlock()
 	c := *e
-	c.branching, c.verdict = false, nil
+	c.frame = frame{branches: e.frame.branches}
 	return &c
 }
 
-func (e *execution) enterScope() {
-	ctx, cancel := context.WithCancel(e.scope.ctx)
-	e.scope = &scope{ctx: ctx, cancel: cancel, parent: e.scope}
+// enterScope begins a scope inside the current one, with a deadline where it is timed.
+func (e *execution) enterScope(limit time.Duration, timed bool) {
+	inside := &scope{parent: e.scope}
+	if timed {
+		inside.deadline = time.Now().Add(limit)
+		inside.ctx, inside.cancel = context.WithDeadline(e.scope.ctx, inside.deadline)
+	} else {
+		inside.ctx, inside.cancel = context.WithCancel(e.scope.ctx)
+	}
+	e.scope = inside
 }

@@ -2,22 +2,46 @@ package unary
 
 import (
 	"context"
+	"errors"
 	"sync"
+
+	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
 // hedgeGroup is the branches of one hedge policy: the first try and its hedges.
 //
 // A failure counts only when no other branch runs, so that a hedge that fails fast does not beat a first try that is
-// still at work. A branch that has failed waits, in the goroutine the policy gave it, until every other is done. Where one
-// has won, it returns what that one returns: the policy takes whichever comes first.
+// still at work. A branch that has failed waits, in the goroutine the policy gave it, until every other is done. The policy
+// takes whichever comes first, so all that waited return the same: the branch that won, or else the last real failure.
 //
 // A branch begins when the policy makes its execution and not when its goroutine runs: otherwise a hedge could fail
 // before the first try's goroutine was ever scheduled, and would take itself for the only one.
 type hedgeGroup[T any] struct {
 	mu      sync.Mutex    // guards the fields below
 	running int           // branches that are neither done nor waiting
-	won     *T            // what a branch that has not failed returns; nil while there is none
+	best    *T            // what the best branch so far returns; nil while none has ended
+	rank    rank          // of best
 	idle    chan struct{} // closed when running comes to zero; nil where no branch waits
+}
+
+// rank says which outcome of two branches counts: the lower one.
+type rank uint8
+
+const (
+	success rank = iota
+	failure
+	nothing // a denial, or a try that was cancelled: it hides no real failure (invariant 38)
+)
+
+func rankOf(err error) rank {
+	switch {
+	case err == nil:
+		return success
+	case rpcstatus.IsDenial(err), errors.Is(err, context.Canceled):
+		return nothing
+	default:
+		return failure
+	}
 }
 
 // begin counts a branch. A nil group has none.
@@ -28,33 +52,35 @@ func (g *hedgeGroup[T]) begin() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.running++; g.running == 1 && g.idle == nil {
-		g.won = nil // the group is used again
+		g.best = nil // the group is used again
 	}
 }
 
 // end ends a branch and returns what it is to return. One that has failed waits while others run, or until ctx is done.
-func (g *hedgeGroup[T]) end(ctx context.Context, mine T, failed bool) T {
+func (g *hedgeGroup[T]) end(ctx context.Context, mine T, is rank) T {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.running--
-	if !failed && g.won == nil {
-		g.won = &mine
+	if g.best == nil || is < g.rank || is == g.rank && is != success {
+		g.best, g.rank = &mine, is
 	}
 	switch {
 	case g.running == 0 && g.idle != nil:
 		close(g.idle)
 		g.idle = nil
-	case g.running > 0 && failed && g.won == nil:
-		g.wait(ctx)
+	case g.running > 0 && g.rank != success:
+		if !g.wait(ctx) {
+			return mine
+		}
 	}
-	if failed && g.won != nil {
-		return *g.won
+	if is == success {
+		return mine
 	}
-	return mine
+	return *g.best
 }
 
-// wait waits until no branch runs, or ctx is done. The caller holds mu, which is let go meanwhile.
-func (g *hedgeGroup[T]) wait(ctx context.Context) {
+// wait waits until no branch runs; it is false if ctx is done before. The caller holds mu, which is let go meanwhile.
+func (g *hedgeGroup[T]) wait(ctx context.Context) bool {
 	if g.idle == nil {
 		g.idle = make(chan struct{})
 	}
@@ -63,6 +89,8 @@ func (g *hedgeGroup[T]) wait(ctx context.Context) {
 	defer g.mu.Lock()
 	select {
 	case <-idle:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }

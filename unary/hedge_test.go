@@ -245,3 +245,27 @@ func firstFails(t *testing.T, in grpc.UnaryClientInterceptor) error {
 	time.Sleep(time.Second)
 	return err
 }
+
+// The error and the trailers that a caller gets are those of one attempt, also where several fail together.
+func TestErrorAndTrailersAreOfOneAttempt(t *testing.T) {
+	t.Parallel()
+	for name, option := range both(hedgepolicy.NewBuilderWithDelay[any](time.Millisecond).WithMaxHedges(2).Build()) {
+		for range 30 { // the attempts end at the same instant
+			synctest.Test(t, func(t *testing.T) {
+				var attempts atomic.Int32
+				began := time.Now()
+				var header, trailer metadata.MD
+				_, err := call(t.Context(), unary.ClientInterceptor(option),
+					func(_ context.Context, _ *response, opts []grpc.CallOption) error {
+						id := strconv.Itoa(int(attempts.Add(1)))
+						time.Sleep(time.Second - time.Since(began))
+						setTargets(opts, metadata.Pairs("attempt", id))
+						return status.Error(codes.Unavailable, id)
+					}, grpc.Header(&header), grpc.Trailer(&trailer))
+				want := []string{status.Convert(err).Message()}
+				assert.Equal(t, want, trailer.Get("attempt"), name)
+				assert.Equal(t, want, header.Get("attempt"), name)
+			})
+		}
+	}
+}

@@ -36,9 +36,9 @@ func TestHedgeGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &hedgeGroup[string]{}
 		ended := make(chan string, 4)
-		end := func(ctx context.Context, name string, failed bool) {
+		end := func(ctx context.Context, name string, is rank) {
 			go func() { // ends with the group or ctx
-				g.end(ctx, name, failed)
+				g.end(ctx, name, is)
 				ended <- name
 			}()
 			synctest.Wait()
@@ -46,18 +46,18 @@ func TestHedgeGroup(t *testing.T) {
 		g.begin()
 		g.begin()
 		g.begin()
-		end(t.Context(), "failed first", true)
+		end(t.Context(), "failed first", failure)
 		ctx, cancel := context.WithCancel(t.Context())
-		end(ctx, "failed and cancelled", true)
+		end(ctx, "failed and cancelled", failure)
 		require.Empty(t, ended, "a failure waits for those that run")
 		cancel()
 		require.Equal(t, "failed and cancelled", <-ended)
-		end(t.Context(), "failed last", true)
+		end(t.Context(), "failed last", failure)
 		require.ElementsMatch(t, []string{"failed first", "failed last"}, []string{<-ended, <-ended})
 
 		g.begin() // and again
 		g.begin()
-		end(t.Context(), "succeeded", false)
+		end(t.Context(), "succeeded", success)
 		require.Equal(t, "succeeded", <-ended, "a success does not wait")
 		var none *hedgeGroup[string]
 		none.begin()

@@ -46,6 +46,10 @@ type CallObserver interface {
 	OnCall(info Info, took time.Duration, err error)
 }
 
+// WarningObserver is told, with the first call of an interceptor, what is probably wrong with its options: see [Validate]. The
+// same goes to grpclog.
+type WarningObserver interface{ OnWarning(text string) }
+
 // observers is observers by what they observe. It is read only once it is filled.
 type observers struct {
 	attempt []AttemptObserver
@@ -53,6 +57,7 @@ type observers struct {
 	hedge   []HedgeObserver
 	denied  []DeniedObserver
 	call    []CallObserver
+	warning []WarningObserver
 }
 
 func (o *observers) add(observer Observer) error {
@@ -62,6 +67,7 @@ func (o *observers) add(observer Observer) error {
 	o.hedge = appendIf(o.hedge, observer)
 	o.denied = appendIf(o.denied, observer)
 	o.call = appendIf(o.call, observer)
+	o.warning = appendIf(o.warning, observer)
 	if o.len() == before {
 		return fmt.Errorf("observer %T implements none of the observer interfaces", observer)
 	}
@@ -76,7 +82,7 @@ func appendIf[T any](to []T, observer Observer) []T {
 }
 
 func (o *observers) len() int {
-	return len(o.attempt) + len(o.retry) + len(o.hedge) + len(o.denied) + len(o.call)
+	return len(o.attempt) + len(o.retry) + len(o.hedge) + len(o.denied) + len(o.call) + len(o.warning)
 }
 
 func (o *observers) empty() bool { return o.len() == 0 }
@@ -89,6 +95,7 @@ func (o *observers) with(more *observers) *observers {
 		hedge:   slices.Concat(o.hedge, more.hedge),
 		denied:  slices.Concat(o.denied, more.denied),
 		call:    slices.Concat(o.call, more.call),
+		warning: slices.Concat(o.warning, more.warning),
 	}
 }
 
@@ -121,5 +128,11 @@ func (o *observers) onDenied(info Info, policy string, err error) {
 func (o *observers) onCall(info Info, took time.Duration, err error) {
 	for _, observer := range o.call {
 		observer.OnCall(info, took, err)
+	}
+}
+
+func (o *observers) onWarning(text string) {
+	for _, observer := range o.warning {
+		observer.OnWarning(text)
 	}
 }

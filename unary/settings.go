@@ -1,6 +1,10 @@
 package unary
 
 import (
+	"context"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -16,21 +20,53 @@ type settings struct {
 }
 
 // settingsFor resolves the options of an interceptor and those of a call.
-func settingsFor(base, own *options, method string) (settings, error) {
-	s := settings{base: base, own: own, chain: base.plan(method), observers: &base.observers}
+func settingsFor(ctx context.Context, base, own *options, method string) (settings, error) {
 	if len(base.errs) > 0 {
-		return s, base.err()
+		return settings{}, base.err()
+	}
+	base.firstUse()
+	s := settings{base: base, own: own, chain: base.plan(ctx, method), observers: &base.observers}
+	var of *chain // the call's own
+	keys := base.keys
+	if own != nil {
+		of = own.plan(ctx, method)
+		if own.keys != nil {
+			keys = own.keys
+		}
+	}
+	if of != nil {
+		s.chain = of
+	} else if keys != nil {
+		var err error
+		if s.chain, err = keys.chain(ctx, method, s.chain); err != nil {
+			return s, err
+		}
 	}
 	if own == nil {
 		return s, nil
-	}
-	if c := own.plan(method); c != nil {
-		s.chain = c
 	}
 	if !own.observers.empty() {
 		s.observers = base.observers.with(&own.observers)
 	}
 	return s, own.err()
+}
+
+// executor returns the executor that the call runs under; nil where it runs under none.
+func (s *settings) executor() failsafe.Executor[any] {
+	if s.chain == nil {
+		return nil
+	}
+	return s.chain.executor
+}
+
+// maxHint returns the longest time that a server may make a retry wait.
+func (s *settings) maxHint() time.Duration {
+	for _, o := range []*options{s.own, s.base} {
+		if o != nil && o.maxHint != nil {
+			return *o.maxHint
+		}
+	}
+	return defaultMaxHint
 }
 
 // priority reports whether priorities are passed on.

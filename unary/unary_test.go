@@ -3,6 +3,8 @@ package unary_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -217,4 +219,76 @@ func TestLatency(t *testing.T) {
 	stats.OnCall(unary.Info{}, -1, nil)
 	require.InEpsilon(t, 50*time.Millisecond, stats.Snapshot().CallLatency.Quantile(0.5), 0.25)
 	require.InEpsilon(t, 99*time.Millisecond, stats.Snapshot().CallLatency.Quantile(0.99), 0.25)
+}
+
+// warnings is an observer of warnings.
+type warnings struct{ got chan string }
+
+func (w warnings) OnWarning(text string) { w.got <- text }
+
+// A pattern that names no method of a service linked in is reported by Validate, and by the first call.
+func TestMisspeltPatterns(t *testing.T) {
+	t.Parallel()
+	told := warnings{make(chan string, 9)}
+	opts := []unary.Option{
+		unary.WithMethodPolicies("/grpc.testing.TestService/UnaryCal"), unary.WithIdempotent("*", "/grpc.testing.TestServce/UnaryCall"),
+		unary.WithMethodPolicies("/grpc.testing.TestService/*"), unary.WithMethodPolicies("/not.linked.In/Method"),
+	}
+	err := unary.Validate(opts...)
+	require.ErrorContains(t, err, "has no method UnaryCal, but EmptyCall, UnaryCall")
+	require.ErrorContains(t, err, "did you mean grpc.testing.TestService?")
+	require.NotContains(t, err.Error(), "not.linked")
+	for side, makeCall := range map[string]func(...unary.Option) error{
+		"client": func(opts ...unary.Option) error {
+			in := unary.ClientInterceptor(opts...)
+			_, first := call(t.Context(), in, fails(codes.OK))
+			_, second := call(t.Context(), in, fails(codes.OK))
+			return errors.Join(first, second)
+		},
+		"server": func(opts ...unary.Option) error {
+			in := unary.ServerInterceptor(opts...)
+			_, first := handle(t.Context(), in, func(context.Context) (any, error) { return text(""), nil })
+			_, second := handle(t.Context(), in, func(context.Context) (any, error) { return text(""), nil })
+			return errors.Join(first, second)
+		},
+	} {
+		require.NoError(t, makeCall(slices.Concat(opts, []unary.Option{unary.WithObserver(told)})...), side)
+		require.Len(t, told.got, 2, "%s: once for each pattern", side)
+		require.Contains(t, <-told.got, "UnaryCal")
+		require.Contains(t, <-told.got, "TestServce")
+	}
+}
+
+// Policies may be chosen by a function of the call: the first that matches counts, before all patterns.
+func TestPoliciesIf(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	denies := func(name string) failsafe.Policy[any] {
+		return fallback.NewWithError[any](status.Error(codes.Aborted, name))
+	}
+	reads := func(_ context.Context, method string) bool { return strings.Contains(method, "/Get") }
+	tenant := func(ctx context.Context, _ string) bool { return ctx.Value(key{}) == "tenant" }
+	opts := []unary.Option{
+		unary.WithPolicies(denies("all")), unary.WithMethodPolicies("/a.S/GetOne", denies("method")),
+		unary.WithPoliciesIf(tenant, denies("tenant")), unary.WithPoliciesIf(reads, denies("read")),
+		unary.WithPoliciesIf(func(_ context.Context, method string) bool { return method == "/a.S/Off" }),
+	}
+	require.NoError(t, unary.Validate(opts...))
+	of := context.WithValue(t.Context(), key{}, "tenant")
+	for _, c := range []struct {
+		ctx          context.Context
+		method, want string
+	}{
+		{t.Context(), "/a.S/Put", "all"}, {t.Context(), "/a.S/GetOne", "read"}, {t.Context(), "/a.S/Off", "bare"}, {of, "/a.S/GetOne", "tenant"},
+	} {
+		err := unary.ClientInterceptor(opts...)(c.ctx, c.method, &request{}, &response{}, nil,
+			func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+				return status.Error(codes.Internal, "bare")
+			})
+		require.ErrorContains(t, err, c.want, c.method)
+		_, err = unary.ServerInterceptor(opts...)(c.ctx, &request{}, &grpc.UnaryServerInfo{FullMethod: c.method},
+			func(context.Context, any) (any, error) { return nil, status.Error(codes.Internal, "bare") })
+		require.ErrorContains(t, err, c.want, c.method)
+	}
+	require.ErrorContains(t, unary.Validate(unary.WithPoliciesIf(nil)), "WithPoliciesIf")
 }

@@ -173,7 +173,7 @@ func Test04ServersHintsAreMinded(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					var attempts int
-					w := start(t, client(option), server{handle: func(ctx context.Context, _ *request) (*response, error) {
+					w := start(t, client(option, unary.WithMaxHint(time.Hour)), server{handle: func(ctx context.Context, _ *request) (*response, error) {
 						attempts++
 						if c.pushback != "" {
 							if err := grpc.SetTrailer(ctx, metadata.Pairs(rpcstatus.PushbackKey, c.pushback)); err != nil {

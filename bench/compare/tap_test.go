@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/adaptivethrottler"
@@ -11,6 +12,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/failsafegrpc"
 	"github.com/failsafe-go/failsafe-go/priority"
+	"github.com/failsafe-go/failsafe-go/timeout"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -22,6 +24,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/streamsafe/streamsafe/tap"
+	"github.com/streamsafe/streamsafe/unary"
 )
 
 // tapServer answers UnaryCall with what answer returns.
@@ -147,4 +150,43 @@ func Test13HostileLevel(t *testing.T) {
 	call := tapServe(t, func(context.Context) error { return nil }, a.ServerOptions()...)
 	assert.Equal(t, codes.InvalidArgument, status.Code(call(metadata.NewOutgoingContext(t.Context(), hostile))))
 	assert.NoError(t, call(metadata.AppendToOutgoingContext(t.Context(), "x-failsafe-level", "400")))
+}
+
+// A timeout in the client cuts its calls. The server has to know: its handler stops by a deadline, and a breaker at its door
+// sees what its clients see.
+func TestATimeoutReachesTheServer(t *testing.T) {
+	t.Parallel()
+	const calls = 8
+	// seen tells how many of the calls had a deadline, and how many the server's breaker counted.
+	seen := func(interceptor grpc.UnaryClientInterceptor) (deadlines, counted int) {
+		breaker := circuitbreaker.NewBuilder[any]().WithFailureThreshold(2 * calls).Build()
+		known := make(chan bool, calls)
+		call := tapServe(t, func(ctx context.Context) error {
+			_, ok := ctx.Deadline()
+			known <- ok
+			<-ctx.Done()
+			return ctx.Err()
+		}, ourTap(t, breaker)...)
+		for range calls {
+			err := interceptor(t.Context(), "/grpc.testing.TestService/UnaryCall", nil, nil, nil,
+				func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+					return call(ctx)
+				})
+			require.ErrorIs(t, err, timeout.ErrExceeded)
+			if <-known {
+				deadlines++
+			}
+		}
+		if deadlines > 0 {
+			require.Eventually(t, func() bool { return breaker.Metrics().Executions() == calls }, 10*time.Second, time.Millisecond, "all RPCs end")
+		}
+		return deadlines, int(breaker.Metrics().Failures())
+	}
+	limit := timeout.New[any](200 * time.Millisecond)
+	deadlines, counted := seen(unary.ClientInterceptor(unary.WithPolicies(limit)))
+	assert.Equal(t, calls, deadlines, "streamsafe breaks the rule")
+	assert.Equal(t, calls, counted, "streamsafe breaks the rule")
+	deadlines, counted = seen(failsafegrpc.NewUnaryClientInterceptor[any](limit))
+	assert.Zero(t, deadlines, "failsafegrpc holds the rule now")
+	assert.Zero(t, counted, "failsafegrpc holds the rule now")
 }

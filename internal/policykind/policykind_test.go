@@ -6,11 +6,15 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
+	"github.com/failsafe-go/failsafe-go/adaptivethrottler"
 	"github.com/failsafe-go/failsafe-go/bulkhead"
 	"github.com/failsafe-go/failsafe-go/cachepolicy"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/fallback"
 	"github.com/failsafe-go/failsafe-go/hedgepolicy"
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"github.com/failsafe-go/failsafe-go/timeout"
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamsafe/streamsafe/internal/policykind"
@@ -23,15 +27,41 @@ func TestKinds(t *testing.T) {
 	t.Parallel()
 	for want, policies := range map[policykind.Kind][]failsafe.Policy[any]{
 		policykind.AdaptiveLimiter: {adaptivelimiter.NewWithDefaults[any]()},
-		policykind.Bulkhead:        {bulkhead.New[any](1)},
-		policykind.Cache:           {cachepolicy.New[any](nil)},
-		policykind.CircuitBreaker:  {circuitbreaker.NewWithDefaults[any]()},
-		policykind.Hedge:           {hedgepolicy.NewWithDelay[any](time.Second)},
-		policykind.Retry:           {retrypolicy.NewWithDefaults[any](), retrypolicy.NewBuilder[any]().WithDelay(time.Second).Build()},
-		policykind.Other:           {own{}, &own{}, nil},
+		policykind.AdaptiveThrottler: {
+			adaptivethrottler.NewWithDefaults[any](),
+			adaptivethrottler.NewBuilder[any]().BuildPrioritized(adaptivethrottler.NewPrioritizer()),
+		},
+		policykind.Fallback:       {fallback.NewWithResult[any](nil)},
+		policykind.RateLimiter:    {ratelimiter.NewBursty[any](1, time.Second), ratelimiter.NewSmooth[any](1, time.Second)},
+		policykind.Timeout:        {timeout.New[any](time.Second)},
+		policykind.Bulkhead:       {bulkhead.New[any](1)},
+		policykind.Cache:          {cachepolicy.New[any](nil)},
+		policykind.CircuitBreaker: {circuitbreaker.NewWithDefaults[any]()},
+		policykind.Hedge:          {hedgepolicy.NewWithDelay[any](time.Second)},
+		policykind.Retry:          {retrypolicy.NewWithDefaults[any](), retrypolicy.NewBuilder[any]().WithDelay(time.Second).Build()},
+		policykind.Other:          {own{}, &own{}, nil},
 	} {
 		for _, p := range policies {
 			require.Equal(t, want, policykind.Of(p), "%T", p)
 		}
 	}
+}
+
+// A new version of failsafe-go that keeps the limits in other fields makes this red.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	limit, listened, ok := policykind.TimeLimit(timeout.New[any](time.Second))
+	require.True(t, ok)
+	require.False(t, listened)
+	require.Equal(t, time.Second, limit)
+	_, listened, ok = policykind.TimeLimit(timeout.NewBuilder[any](0).OnTimeoutExceeded(func(failsafe.ExecutionDoneEvent[any]) {}).Build())
+	require.True(t, ok)
+	require.True(t, listened)
+	require.Equal(t, time.Minute, policykind.MaxDuration(retrypolicy.NewBuilder[any]().WithMaxDuration(time.Minute).Build()))
+	require.Zero(t, policykind.MaxDuration(retrypolicy.NewWithDefaults[any]()))
+	for _, other := range []failsafe.Policy[any]{nil, own{}, &own{}, bulkhead.New[any](1), retrypolicy.NewWithDefaults[any]()} {
+		_, _, ok := policykind.TimeLimit(other)
+		require.False(t, ok, "%T", other)
+	}
+	require.Zero(t, policykind.MaxDuration(timeout.New[any](time.Second)))
 }

@@ -23,7 +23,7 @@ import (
 // Of returns the status that err stands for; nil is OK, and an error that says nothing is UNKNOWN.
 //
 // An error that carries a status keeps it, also below a retrypolicy.ExceededError (retries exceeded has the last
-// failure's code). A breaker that is open is UNAVAILABLE; a rate limiter, bulkhead, adaptive limiter, throttler or
+// failure's code) and in a [StoppedError], which stands for its failure. A breaker that is open is UNAVAILABLE; a rate limiter, bulkhead, adaptive limiter, throttler or
 // budget that denies is RESOURCE_EXHAUSTED; a timeout and a context's deadline are DEADLINE_EXCEEDED; a cancelled
 // context is CANCELLED.
 func Of(err error) *status.Status {
@@ -32,6 +32,9 @@ func Of(err error) *status.Status {
 	}
 	if exceeded, ok := errors.AsType[retrypolicy.ExceededError](err); ok && exceeded.LastError != nil {
 		return withMessage(Of(exceeded.LastError), err.Error())
+	}
+	if stopped, ok := errors.AsType[*StoppedError](err); ok {
+		return withMessage(Of(stopped.Failure), err.Error())
 	}
 	if carrier, ok := errors.AsType[interface {
 		error
@@ -44,6 +47,12 @@ func Of(err error) *status.Status {
 
 // IsDenial reports whether err is a policy's refusal to let something run, rather than the outcome of running it.
 func IsDenial(err error) bool {
+	if err == nil {
+		return false
+	}
+	if stopped, ok := errors.AsType[*StoppedError](err); ok {
+		return IsDenial(stopped.Failure)
+	}
 	return errors.Is(err, circuitbreaker.ErrOpen) || isLimit(err)
 }
 

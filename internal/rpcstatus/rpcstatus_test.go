@@ -31,13 +31,20 @@ func TestStatusOfErrors(t *testing.T) {
 		code   codes.Code
 		denial bool
 	}{
-		"nil":               {nil, codes.OK, false},
-		"plain":             {errors.New("plain"), codes.Unknown, false},
-		"status":            {status.Error(codes.NotFound, "no"), codes.NotFound, false},
-		"wrapped status":    {fmt.Errorf("around: %w", status.Error(codes.NotFound, "no")), codes.NotFound, false},
-		"cancelled":         {fmt.Errorf("around: %w", context.Canceled), codes.Canceled, false},
-		"deadline":          {context.DeadlineExceeded, codes.DeadlineExceeded, false},
-		"timeout":           {timeout.ErrExceeded, codes.DeadlineExceeded, false},
+		"nil":            {nil, codes.OK, false},
+		"plain":          {errors.New("plain"), codes.Unknown, false},
+		"status":         {status.Error(codes.NotFound, "no"), codes.NotFound, false},
+		"wrapped status": {fmt.Errorf("around: %w", status.Error(codes.NotFound, "no")), codes.NotFound, false},
+		"cancelled":      {fmt.Errorf("around: %w", context.Canceled), codes.Canceled, false},
+		"deadline":       {context.DeadlineExceeded, codes.DeadlineExceeded, false},
+		"timeout":        {timeout.ErrExceeded, codes.DeadlineExceeded, false},
+		"stopped": {
+			fmt.Errorf("around: %w", &rpcstatus.StoppedError{Failure: status.Error(codes.Unavailable, "down"), By: budget.ErrExceeded}),
+			codes.Unavailable, false,
+		},
+		"denied, and denied again": {
+			&rpcstatus.StoppedError{Failure: bulkhead.ErrFull, By: circuitbreaker.ErrOpen}, codes.ResourceExhausted, true,
+		},
 		"breaker":           {fmt.Errorf("around: %w", circuitbreaker.ErrOpen), codes.Unavailable, true},
 		"rate limiter":      {ratelimiter.ErrExceeded, codes.ResourceExhausted, true},
 		"bulkhead":          {bulkhead.ErrFull, codes.ResourceExhausted, true},
