@@ -295,7 +295,7 @@ func (m *machine) resume(t *rapid.T) {
 		m.box.HalfClosed(attempt)
 		m.ref.closedOn, m.ref.busy = attempt, false
 	}
-	m.ref.quiet = m.ref.ticks
+	m.ref.quiet, m.ref.attached = m.ref.ticks, m.ref.last
 	if alive {
 		m.ref.attempt = attempt
 	}

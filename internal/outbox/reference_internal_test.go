@@ -34,6 +34,7 @@ type reference struct {
 	seen    bool   // the codec has seen it
 
 	ticks, since, quiet uint64
+	attached            uint64 // what last was when the attempt was attached
 	watched             bool
 	counted             uint64 // messages accepted, when somebody looked last
 }
@@ -66,6 +67,9 @@ func (r *reference) owes() bool {
 	}
 	return r.last > r.acked
 }
+
+// owesNow is owes for the attempt: without replay, what was sent before it may be lost, and is not waited for.
+func (r *reference) owesNow() bool { return r.owes() && (r.config.Replay || r.last > r.attached) }
 
 // find returns the entry with a number, nil if it is gone.
 func (r *reference) find(seq uint64) *entry {
@@ -104,7 +108,7 @@ func (r *reference) begin(seq uint64) {
 	if !r.config.Explicit {
 		seq = r.last + 1
 	}
-	if !r.owes() {
+	if !r.owesNow() {
 		r.quiet = r.ticks
 	}
 	r.before = r.last
@@ -165,7 +169,7 @@ func (r *reference) tick() (sending, unacked uint64) {
 	if r.busy {
 		sending = r.ticks - r.since
 	}
-	if r.attempt != 0 && r.owes() {
+	if r.attempt != 0 && r.owesNow() {
 		unacked = r.ticks - r.quiet
 	}
 	return sending, unacked
