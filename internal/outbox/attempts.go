@@ -25,7 +25,7 @@ func (o *Outbox[A]) CloseSend() (a A, now bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var none A
-	for !o.closed && o.busy && o.attempt != none && o.ended == nil {
+	for !o.closed && o.busy && o.attempt != none {
 		o.await()
 	}
 	if o.closed {

@@ -295,3 +295,22 @@ func TestTheStartDoesNotGoBack(t *testing.T) {
 	require.True(t, s.AcknowledgeStart(7), "whether the other end may say less on the next attempt")
 	require.Equal(t, Counts{LastSeq: 40, Acked: 40}, s.Stats(), "where the stream stands")
 }
+
+// Each time that a message is sent again is a turn of its own: a codec that began in an earlier one keeps nothing.
+func TestALateCodecOfAReplay(t *testing.T) {
+	t.Parallel()
+	s := newReplay()
+	s.send()
+	s.encode()
+	s.settle(OK)
+	s.Detach()
+	m := &message{} // a callback returns it each time
+	s.Resume(m, 1, nil)
+	_, turn := s.Encoded(m)
+	s.Resumed(Dead)
+	s.Resume(m, 1, nil)
+	s.Keep(m, turn, bytesOf("late"))
+	s.Resumed(OK)
+	k, _, _ := s.Next(0)
+	require.Equal(t, "abc", string(k.Data.Materialize()), "the bytes that are kept")
+}
