@@ -98,7 +98,7 @@ func (s *ClientStream[Req, Res]) endedWell(e *attemptError) *attemptError {
 // remember notes what an attempt that is resumed says of the next ones.
 func (s *ClientStream[Req, Res]) remember(l *loss) {
 	h := *s.heard.Load()
-	h.answered = h.answered || l.heard || l.origin == fromServer && rpcstatus.Of(l.err).Code() != codes.Unavailable // which grpc says, too
+	h.answered = h.answered || l.heard || l.origin == fromServer
 	if l.heard {
 		h.accepted, h.renewed = true, false
 	}

@@ -39,7 +39,7 @@ type scope struct {
 
 // expired reports whether the scope has ended with its own deadline.
 func (s *scope) expired() bool {
-	return !s.deadline.IsZero() && errors.Is(s.ctx.Err(), context.DeadlineExceeded) && !time.Now().Before(s.deadline)
+	return !s.deadline.IsZero() && !errors.Is(s.ctx.Err(), context.Canceled) && !time.Now().Before(s.deadline)
 }
 
 // execution is what failsafe-go's policies work on. It is this package's own, since failsafe-go's can be had only with
