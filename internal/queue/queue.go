@@ -9,8 +9,10 @@ type Queue[T any] struct {
 	size int
 }
 
-// smallest is the length of a ring that is never given back.
-const smallest = 16
+const (
+	smallest = 16  // the length of the first ring
+	spared   = 512 // a ring up to this length is not given back: what comes and goes in batches does not move each time
+)
 
 // Len returns how many elements there are.
 func (q *Queue[T]) Len() int { return q.size }
@@ -67,7 +69,7 @@ func (q *Queue[T]) index(i int) int { return (q.head + i) & (len(q.ring) - 1) }
 // shrink gives half of the storage back when an eighth of it is in use. So a queue that stays about as long as it is
 // never moves its elements.
 func (q *Queue[T]) shrink() {
-	if len(q.ring) > smallest && q.size <= len(q.ring)/8 {
+	if len(q.ring) > spared && q.size <= len(q.ring)/8 {
 		q.resize(len(q.ring) / 2)
 	}
 }
