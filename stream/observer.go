@@ -208,6 +208,7 @@ func (ev *events) next() (e event, ok bool) {
 	ev.mu.Lock()
 	defer ev.mu.Unlock()
 	if ev.waiting.Len() == 0 {
+		ev.waiting.Trim()
 		ev.delivering = false
 		return event{}, false
 	}

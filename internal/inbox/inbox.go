@@ -120,6 +120,7 @@ func (b *Inbox[A, M]) Begin() (*M, A, error) {
 			return nil, none, b.ended
 		case b.ready.Len() > 0:
 			in := b.ready.PopFront()
+			b.ready.Trim()
 			b.readySize -= cost(in.Size)
 			b.changed() // Claim may be waiting
 			if m := b.handOver(&in); m != nil {

@@ -217,6 +217,7 @@ func (b *Inbox[A, M]) releaseHeld() {
 		b.accept()
 		b.enqueue(&in)
 	}
+	b.held.Trim()
 	b.heldSize = 0
 }
 

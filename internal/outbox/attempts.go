@@ -125,7 +125,9 @@ func (o *Outbox[A]) Stalled() (stalled, again bool) {
 	still, unacked := o.sent == o.seen, o.acked == o.had
 	o.seen, o.had = o.sent, o.acked
 	pending := o.busy || o.waiting > 0
-	o.watched = pending || !still
+	if o.watched = pending || !still; !o.watched {
+		o.kept.Trim()
+	}
 	return pending && still || o.flushes > 0 && unacked, o.watched
 }
 

@@ -80,6 +80,9 @@ func (o *Outbox[A]) acknowledge(seq uint64) bool {
 	for o.kept.Len() > 0 && o.kept.Front().Seq <= seq {
 		o.drop(o.kept.PopFront())
 	}
+	if !o.watched {
+		o.kept.Trim()
+	}
 	o.changed()
 	return true
 }

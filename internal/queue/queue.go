@@ -7,6 +7,7 @@ type Queue[T any] struct {
 	ring []T // its length is a power of two, or zero
 	head int
 	size int
+	low  int // how many elements were taken in a row while an eighth of the ring, or less, was in use
 }
 
 const (
@@ -66,10 +67,24 @@ func take[T any](p *T) T {
 // index returns where the i-th element is in the ring.
 func (q *Queue[T]) index(i int) int { return (q.head + i) & (len(q.ring) - 1) }
 
-// shrink gives half of the storage back when an eighth of it is in use. So a queue that stays about as long as it is
-// never moves its elements.
+// Trim gives the storage of a burst back, if the queue is empty. It is for whoever knows that the burst is over.
+func (q *Queue[T]) Trim() {
+	if q.size == 0 && len(q.ring) > spared {
+		q.Clear()
+	}
+}
+
+// shrink gives half of the storage back when an eighth of it was enough for as many elements as it has room for. So a queue
+// that is long from time to time does not move its elements each time.
 func (q *Queue[T]) shrink() {
-	if len(q.ring) > spared && q.size <= len(q.ring)/8 {
+	if len(q.ring) <= spared {
+		return
+	}
+	if q.size > len(q.ring)/8 {
+		q.low = 0
+		return
+	}
+	if q.low++; q.low >= len(q.ring) {
 		q.resize(len(q.ring) / 2)
 	}
 }
@@ -79,7 +94,7 @@ func (q *Queue[T]) resize(length int) {
 	for i := range q.size {
 		ring[i] = *q.At(i)
 	}
-	q.ring, q.head = ring, 0
+	q.ring, q.head, q.low = ring, 0, 0
 }
 
 // Cap returns how many elements there is room for.

@@ -72,6 +72,7 @@ func TestStorageAfterABurst(t *testing.T) { //nolint:paralleltest // it counts t
 	for q.Len() > 0 {
 		q.PopFront()
 	}
+	q.Trim()
 	require.LessOrEqual(t, q.Cap(), 512, "elements there is room for after a burst of %d", burst)
 	for range burst {
 		q.Push([64]byte{})
@@ -79,11 +80,31 @@ func TestStorageAfterABurst(t *testing.T) { //nolint:paralleltest // it counts t
 	for q.Len() > 0 {
 		q.PopBack()
 	}
+	q.Trim()
 	require.LessOrEqual(t, q.Cap(), 512, "elements there is room for after a burst of %d, taken from the back", burst)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		q.Push([64]byte{})
 		q.PopFront()
 	}), "allocations of a steady queue")
+	for range burst {
+		q.Push([64]byte{})
+	}
+	for q.Len() > 3 {
+		q.PopFront()
+	}
+	require.Zero(t, testing.AllocsPerRun(10, func() {
+		for range burst / 2 {
+			q.Push([64]byte{})
+		}
+		for q.Len() > 3 {
+			q.PopFront()
+		}
+	}), "allocations of a queue that is long from time to time")
+	for range 3 * burst {
+		q.Push([64]byte{})
+		q.PopFront()
+	}
+	require.LessOrEqual(t, q.Cap(), 512, "elements there is room for when three were enough for long")
 }
 
 // A queue holds on to nothing that was taken from it (invariant 40).
