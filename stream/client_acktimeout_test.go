@@ -47,6 +47,7 @@ func takesAll(after time.Duration) func(bidi) error {
 func TestAckTimeout(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, receives bool) {
+		t.Helper()
 		var d diary
 		w := scripted(t, beats(time.Second), takesAll(0))
 		s := w.mustDial(acking(), withReplay(), stream.WithAckTimeout(time.Minute), stream.WithObserver(&d))
@@ -80,6 +81,7 @@ func TestAckTimeoutWhereAcknowledgementsCome(t *testing.T) {
 			t.Run(name+", "+every, func(t *testing.T) {
 				t.Parallel()
 				both(t, func(t *testing.T, receives bool) {
+					t.Helper()
 					w := scripted(t, takesAll(45*time.Second))
 					s := w.mustDial(acking(), opt, stream.WithAckTimeout(time.Minute))
 					if receives {

@@ -77,7 +77,7 @@ func TestEndlessBacksOff(t *testing.T) {
 }
 
 // No policy counts a planned close: no breaker, no retry listener, no budget, no limit of retries.
-func TestEndlessAndPolicies(t *testing.T) {
+func TestEndlessAndPolicies(t *testing.T) { //nolint:tparallel // its parts count together
 	t.Parallel()
 	var retries, scheduled, failures int
 	breaker := circuitbreaker.NewBuilder[any]().WithFailureThreshold(1).WithDelay(time.Hour).Build()
@@ -96,9 +96,9 @@ func TestEndlessAndPolicies(t *testing.T) {
 		},
 		"one that tries all": func() failsafe.Policy[any] { return stream.NewRetryPolicyBuilder().HandleIf(isAnything).Build() },
 	}
-	for name, policy := range policies {
+	for name, policy := range policies { //nolint:paralleltest // they count together
 		for how, stable := range map[string]time.Duration{"stable at once": 0, "before it was stable": 10 * time.Second} {
-			t.Run(name+", "+how, func(t *testing.T) { //nolint:paralleltest // they count together
+			t.Run(name+", "+how, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := scripted(t, append(repeated(20, nil, stays(numbered(21)...)), stays())...).
 						mustDial(acking(), stream.WithEndless(), stream.WithStableFor(stable), stream.WithStreamPolicies(policy()))

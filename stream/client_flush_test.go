@@ -44,6 +44,7 @@ func TestFlushWaitsForAcknowledgements(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			both(t, func(t *testing.T, receives bool) {
+				t.Helper()
 				p := newPuppet()
 				s := newWorld(t, &feed{handler: p.handle}).mustOpen(opt)
 				require.NoError(t, s.Flush(t.Context()), "nothing was sent")
@@ -99,6 +100,7 @@ func TestFlushAcrossAnOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			both(t, func(t *testing.T, receives bool) {
+				t.Helper()
 				f := &feed{}
 				forgetsFirst(f, 5)
 				w := newWorld(t, f)
@@ -143,6 +145,7 @@ func TestFlushEndsWithTheStream(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			both(t, func(t *testing.T, receives bool) {
+				t.Helper()
 				p := newPuppet()
 				w := newWorld(t, &feed{handler: p.endsWith(test.last)})
 				ctx, cancel := context.WithCancel(t.Context())
@@ -187,6 +190,7 @@ func opOf(err error) string {
 func TestFlushEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, receives bool) {
+		t.Helper()
 		p := newPuppet()
 		w := newWorld(t, &feed{handler: p.handle})
 		s := w.mustOpen(withReplay())
@@ -237,6 +241,7 @@ func TestFlushNeedsAcked(t *testing.T) {
 func TestFlushWhileAnotherSends(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, receives bool) {
+		t.Helper()
 		w := newWorld(t, &feed{})
 		w.Delay(50 * time.Millisecond) // something is always unacknowledged
 		s := w.mustOpen(withReplay())
@@ -277,6 +282,7 @@ func TestSeveralFlush(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			both(t, func(t *testing.T, receives bool) {
+				t.Helper()
 				p := newPuppet()
 				s := newWorld(t, &feed{handler: p.handle}).mustOpen(opt)
 				if receives {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,7 +130,7 @@ func TestAPageAtTheFirstOpen(t *testing.T) {
 						return
 					}
 					wantEnd(t, err, stream.ReasonServer, p.code, "a page")
-					require.ErrorContains(t, err, fmt.Sprint(p.status))
+					require.ErrorContains(t, err, strconv.Itoa(p.status))
 				})
 			})
 		}

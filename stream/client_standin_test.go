@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"testing"
@@ -99,7 +100,7 @@ func echoes(acks bool) func() *feed {
 		return &feed{handler: func(s bidi) error {
 			for {
 				m, err := s.Recv()
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					return nil
 				}
 				if err != nil {
@@ -129,6 +130,7 @@ func TestTwoSendsAfterABreak(t *testing.T) {
 			t.Run(fmt.Sprintf("%d, %s", n, name), func(t *testing.T) {
 				t.Parallel()
 				inBothWorlds(t, echoes(false), func(t *testing.T, dial dialer, net network) {
+					t.Helper()
 					s := dial(cb, withReplay(), stream.WithRestart())
 					for seq := uint64(1); seq <= n; seq++ {
 						require.NoError(t, s.Send(chunky(seq)))
@@ -172,6 +174,7 @@ func TestSendingAllAndThenReceiving(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, cuts %v", name, cuts), func(t *testing.T) {
 				t.Parallel()
 				inBothWorlds(t, echoes(test.acks), func(t *testing.T, dial dialer, net network) {
+					t.Helper()
 					s := dial(acking(), append(test.opts, stream.WithStreamPolicies(
 						stream.NewRetryPolicyBuilder().WithDelay(time.Millisecond).Build()))...)
 					for seq := uint64(1); seq <= n; seq++ {
