@@ -3,7 +3,9 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -150,7 +152,15 @@ func (s *ClientStream[Req, Res]) openOnce(
 		return &opened[Req, Res]{attempt: a, resumption: r}, nil
 	}
 	a.fail(&loss{op: op, err: err, origin: originOfOpen(op, err)})
-	return nil, a.loss.Load().toldBy(op, err)
+	return nil, a.loss.Load().toldBy(op, err).waitedFor(err)
+}
+
+// waitedFor adds to a loss what the open has waited for, if err tells: grpc says so only when it stops waiting.
+func (l *loss) waitedFor(err error) *loss {
+	if st := status.Convert(err); l.origin == fromStream && strings.HasPrefix(st.Message(), "latest balancer error: ") {
+		l.err = fmt.Errorf("%w: %s", l.err, st.Message())
+	}
+	return l
 }
 
 // originOfOpen returns who made err, with which an attempt could not be opened. An open does not wait for the server, so the
