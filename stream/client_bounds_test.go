@@ -17,6 +17,7 @@ import (
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/internal/testnet"
+	"github.com/streamsafe/streamsafe/internal/verify"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
@@ -45,6 +46,7 @@ func (o halted) OnDuplicate(stream.Info, uint64, checkpoint.Position) {}
 // Events carry what the server says: positions with tokens of 1 MiB, statuses of 256 KiB. An observer that is stuck does not make
 // them pile up.
 func TestEventsOfAStuckObserverAreBounded(t *testing.T) { //nolint:paralleltest // it measures the heap
+	skipHeapUnderRace(t)
 	t.Run("tokens", func(t *testing.T) { //nolint:paralleltest // as above
 		synctest.Test(t, func(t *testing.T) {
 			o := halted{make(chan struct{})}
@@ -101,6 +103,7 @@ func (asJSON) Name() string                       { return "json" }
 
 // Messages of a codec that tells no sizes wait for Recv while the application only sends. They are bounded in bytes, too.
 func TestWhatWaitsIsBoundedWithAnyCodec(t *testing.T) { //nolint:paralleltest // it measures the heap
+	skipHeapUnderRace(t)
 	shapes := map[string]func(seq uint64) *plain{
 		"a string": func(seq uint64) *plain { return &plain{Seq: seq, Body: string(make([]byte, 10_000))} },
 		"a map": func(seq uint64) *plain {
@@ -159,6 +162,7 @@ func TestWhatWaitsIsBoundedWithAnyCodec(t *testing.T) { //nolint:paralleltest //
 
 // An empty message counts, too: 16 MiB of them are no million.
 func TestHeldEmptyMessagesAreBounded(t *testing.T) { //nolint:paralleltest // it measures the heap
+	skipHeapUnderRace(t)
 	synctest.Test(t, func(t *testing.T) {
 		f := &feed{handler: func(s bidi) error {
 			for {
@@ -192,6 +196,7 @@ func TestHeldEmptyMessagesAreBounded(t *testing.T) { //nolint:paralleltest // it
 
 // A burst that waited and was taken leaves nothing behind.
 func TestABurstIsGivenBack(t *testing.T) { //nolint:paralleltest // it measures the heap
+	skipHeapUnderRace(t)
 	synctest.Test(t, func(t *testing.T) {
 		const n = 60_000
 		f := &feed{handler: func(s bidi) error {
@@ -312,4 +317,13 @@ func TestAGapAtTheBeginning(t *testing.T) {
 		mustReceive(t, s, 1, 2)
 		require.Equal(t, uint64(1), s.Stats().Attempts)
 	})
+}
+
+// skipHeapUnderRace skips a test that measures the heap in builds with the race detector, which changes what is allocated and
+// makes large messages slow. The plain tests run it.
+func skipHeapUnderRace(t *testing.T) {
+	t.Helper()
+	if verify.Enabled {
+		t.Skip("the race detector changes what is allocated")
+	}
 }
