@@ -151,7 +151,11 @@ func (s *ClientStream[Req, Res]) openOnce(
 	if err == nil && (l == nil || l.origin != fromStream) {
 		return &opened[Req, Res]{attempt: a, resumption: r}, nil
 	}
-	a.fail(&loss{op: op, err: err, origin: originOfOpen(op, err)})
+	l = &loss{op: op, err: err, origin: originOfOpen(op, err)}
+	if _, large := errors.AsType[positionSizeError](err); large {
+		l.final = ReasonOptions
+	}
+	a.fail(l)
 	return nil, a.loss.Load().toldBy(op, err).waitedFor(err)
 }
 
@@ -200,8 +204,12 @@ func (s *ClientStream[Req, Res]) start(a *attempt[Req, Res], r *Resumption[Req, 
 	}
 	s.calling(func() {
 		op = "open"
+		var ctx context.Context
+		if ctx, err = s.options.withMetadata(a.ctx, a.epoch, r.position); err != nil {
+			return
+		}
 		var opened Bidi[Req, Res]
-		if opened, err = s.open(a.ctx, opts); err != nil {
+		if opened, err = s.open(ctx, opts); err != nil {
 			return
 		}
 		a.started(opened)

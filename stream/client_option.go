@@ -55,6 +55,7 @@ type clientOptions struct {
 	commitTimeout   time.Duration
 	storeConfigured bool
 	nilStoreOption  bool
+	streamID        StreamID // zero: no metadata is sent
 }
 
 // policyChain is what the options for one scope of policies gave.
@@ -138,15 +139,16 @@ func (o *clientOptions) validatePositions(has callbackSet, refuse refusal) {
 	refuse(o.overflow > OverflowDeliver, "unknown Overflow %d", o.overflow)
 	refuse(o.gapDetection && !has.checkpoint, "WithGapDetection needs Callbacks.Checkpoint")
 	refuse(has.checkpoint && !o.usesPositions(has), "Callbacks.Checkpoint needs Callbacks.Resume, which tells the server where to go on: "+
-		"without it a break loses messages. Or use WithReplay, if the server knows what it has sent; WithRestart, if it starts over; "+
+		"without it a break loses messages. Or use WithResumeMetadata, if the server reads that; WithReplay, if the server knows what it has sent; WithRestart, if it starts over; "+
 		"or WithoutResume, if the first break is the end")
-	refuse(!o.position.IsZero() && !has.resume, "WithPosition needs Callbacks.Resume, which tells the server where to start")
+	refuse(!o.position.IsZero() && !has.resume && !o.sendsMetadata(),
+		"WithPosition needs Callbacks.Resume, which tells the server where to start, or WithResumeMetadata")
 	refuse(!o.position.IsZero() && o.store != nil, "WithPosition and WithStore exclude each other: the store has the position")
 }
 
 // usesPositions reports whether anything comes of the positions that Checkpoint tells.
 func (o *clientOptions) usesPositions(has callbackSet) bool {
-	return has.resume || o.replay || o.restart || o.resumeOff && o.store == nil
+	return has.resume || o.replay || o.restart || o.sendsMetadata() || o.resumeOff && o.store == nil
 }
 
 func (o *clientOptions) validateStore(has callbackSet, refuse refusal) {

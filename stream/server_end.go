@@ -123,10 +123,3 @@ func unauthorizedEnd() *EndedError {
 		text: "the authorization of the stream is over (see WithAuthorizationUntil)",
 	}
 }
-
-func timeoutEnd(limit time.Duration, cause error) *EndedError {
-	return &EndedError{
-		End: EndTimeout, code: codes.DeadlineExceeded, trailer: endTold(EndTimeout), cause: cause,
-		text: fmt.Sprintf("the handler has not returned within %v (a timeout of WithServerPolicies)", limit),
-	}
-}

@@ -38,7 +38,6 @@ var errExited = status.Error(codes.Internal, "stream: the handler has ended its 
 // early (invariant 48). That wakes a handler which is blocked in RecvMsg or SendMsg: grpc ends these calls when the interceptor
 // returns. There is no other way.
 func (s *ServerStream) runApart(srv any, handler grpc.StreamHandler) error {
-	s.done = make(chan struct{})
 	go s.handle(srv, handler) // ends with the handler; waited for here, or by the Drainer if the stream is ended early
 	select {
 	case <-s.done:
@@ -80,13 +79,10 @@ func (s *ServerStream) handle(srv any, handler grpc.StreamHandler) {
 		if !returned {
 			s.outcome.fell(recover())
 		}
-		inTime := s.returned()
-		s.leave(inTime)
-		close(s.done)
+		s.returned()
+		s.leave()
 	}()
-	if s.ending.Load() == nil { // or it was superseded before it began
-		s.outcome.err = handler(srv, s)
-	}
+	s.outcome.err = handler(srv, s)
 	returned = true
 }
 
@@ -109,7 +105,7 @@ func (s *ServerStream) runInPlace(srv any, handler grpc.StreamHandler) error {
 		value := recover()
 		s.outcome.fell(value)
 		s.returned()
-		s.leave(true)
+		s.leave()
 		if value != nil {
 			panic(value) //nolint:forbidigo // the handler's own
 		}
@@ -118,13 +114,17 @@ func (s *ServerStream) runInPlace(srv any, handler grpc.StreamHandler) error {
 	s.outcome.err = handler(srv, s)
 	returned = true
 	s.returned()
-	s.leave(true)
+	s.leave()
 	return s.outcome.err
 }
 
 // handlerExited is no message. grpc names the type in the status.
 type handlerExited struct{}
 
-// leave gives back what the handler has held. inTime says that the stream was not ended before.
-func (s *ServerStream) leave(bool) {
+// leave gives back what the stream has held, when its handler has returned (invariant 43), or will not be called.
+func (s *ServerStream) leave() {
+	if s.fenced {
+		s.server.fence.leave(s)
+	}
+	close(s.done)
 }

@@ -5,12 +5,15 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // server is what one interceptor has.
 type server struct {
 	options serverOptions // set at construction, then read only
 	wrong   error         // set at construction, then read only
+	fence   fence
 }
 
 func newServer(opts []ServerOption) *server {
@@ -42,29 +45,48 @@ func (v *server) intercept(srv any, ss grpc.ServerStream, info *grpc.StreamServe
 	if v.wrong != nil {
 		return wrongOptions(v.wrong)
 	}
-	if v.options.isPlain() {
+	told, err := metadataOf(ss.Context())
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	fenced := told.told && !v.options.unfenced
+	if !fenced && v.options.isPlain() {
 		return handler(srv, ss)
 	}
 	s := v.newStream(ss, info.FullMethod)
+	s.attempt, s.fenced = told.attempt, fenced
 	defer s.release()
-	if refused := s.admit(); refused != nil {
+	if refused := s.admitted(); refused != nil {
 		return s.endsWith(refused)
 	}
 	s.watch()
-	if v.options.endsEarly() {
+	if fenced || v.options.endsEarly() {
 		return s.runApart(srv, handler)
 	}
 	return s.runInPlace(srv, handler)
 }
 
 func (v *server) newStream(ss grpc.ServerStream, method string) *ServerStream {
-	s := &ServerStream{ServerStream: ss, server: v, method: method, began: time.Now(), over: make(chan struct{})}
+	s := &ServerStream{
+		ServerStream: ss, server: v, method: method, began: time.Now(), over: make(chan struct{}), done: make(chan struct{}),
+	}
 	s.ctx, s.cancel = context.WithCancelCause(ss.Context())
 	s.ticks.Store(1)
 	return s
 }
 
-// admit asks everybody who may keep a stream out. It returns why one has.
+// admitted lets everybody who may keep the stream out have a say. It returns why one has. What the stream holds then is given
+// back.
+func (s *ServerStream) admitted() (refused *EndedError) {
+	g := guard{gone: s.leave}
+	defer g.check()
+	refused = s.admit()
+	g.returned = refused == nil
+	return refused
+}
+
+// admit is the order in which a stream is let in. Who may not come in takes nobody's place; who takes a place does so before
+// the policies, as one of them may hold back the newer attempt for the sake of the older one, whose client is gone.
 func (s *ServerStream) admit() *EndedError {
 	if f := s.server.options.authorized; f != nil {
 		if until, ends := f(s.ctx); ends {
@@ -75,5 +97,13 @@ func (s *ServerStream) admit() *EndedError {
 			s.endAfter(left, func(time.Duration) *EndedError { return unauthorizedEnd() })
 		}
 	}
-	return nil
+	if s.fenced {
+		older, refused := s.server.fence.enter(s)
+		if refused != nil {
+			s.fenced = false
+			return refused
+		}
+		s.takeOver(older)
+	}
+	return s.endedEarly()
 }

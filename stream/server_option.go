@@ -19,6 +19,9 @@ type serverOptions struct {
 	ageJitter time.Duration
 
 	authorized func(context.Context) (time.Time, bool)
+	owner      func(context.Context) string
+	unfenced   bool
+	takeover   time.Duration
 }
 
 // WithAuthorizationUntil ends a stream with UNAUTHENTICATED when its authorization ends, also if the stream is silent. f is

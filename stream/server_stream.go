@@ -26,9 +26,12 @@ type ServerStream struct {
 	cancel context.CancelCauseFunc
 	began  time.Time
 
+	attempt Attempt // set before the stream is admitted, then read only
+	fenced  bool    // the fence knows the stream; the same
+
 	ending atomic.Pointer[ending] // nil while the handler runs; written once, by whoever ends it
 	over   chan struct{}          // closed when the stream was ended early
-	done   chan struct{}          // closed when the handler's goroutine is over; nil if it has none of its own
+	done   chan struct{}          // closed when the stream holds nothing any more: its handler has returned
 	stops  []func()               // of timers; owned by the goroutine of the interceptor
 
 	ticks     atomic.Uint64 // of the timer that watches the limits, from 1
@@ -123,12 +126,10 @@ func (s *ServerStream) endedEarly() *EndedError {
 }
 
 // end ends the stream early. Only the first call counts, and none counts after the handler has returned.
-func (s *ServerStream) end(why *EndedError) bool {
-	if !s.mark(why) {
-		return false
+func (s *ServerStream) end(why *EndedError) {
+	if s.mark(why) {
+		s.wake(why)
 	}
-	s.wake(why)
-	return true
 }
 
 // mark makes SendMsg and RecvMsg fail from now on.
@@ -143,8 +144,8 @@ func (s *ServerStream) wake(why *EndedError) {
 	close(s.over)
 }
 
-// returned notes that the handler has come to its end by itself. It reports false if the stream was ended before.
-func (s *ServerStream) returned() bool { return s.ending.CompareAndSwap(nil, &ending{}) }
+// returned notes that the handler has come to its end. If the stream was ended before, that stays so.
+func (s *ServerStream) returned() { s.ending.CompareAndSwap(nil, &ending{}) }
 
 // release stops what watches the stream.
 func (s *ServerStream) release() {
