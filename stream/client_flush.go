@@ -18,8 +18,15 @@ import (
 //
 // Acknowledgements arrive by Recv. If nobody receives while Flush waits, the stream receives by itself, and keeps up to
 // 65,536 messages or 16 MiB for Recv. Flush needs Callbacks.Acked. Without it, Flush returns an error with ReasonOptions.
+//
+// The answer of a client-streaming method acknowledges everything. So there Flush needs CloseSend before it, and returns when
+// the answer is there.
 func (s *ClientStream[Req, Res]) Flush(ctx context.Context) error {
-	if s.callbacks.Acked == nil {
+	switch {
+	case s.kind == clientStreaming && !s.outbox.IsClosed():
+		return s.refusal(&Error{Op: "flush", Reason: ReasonOptions, Cause: errors.New(
+			"Flush needs CloseSend before it: a client-streaming method acknowledges with its answer")})
+	case s.callbacks.Acked == nil && s.kind != clientStreaming:
 		return s.refusal(&Error{Op: "flush", Reason: ReasonOptions, Cause: errors.New("Flush needs Callbacks.Acked")})
 	}
 	if s.outbox.Watch() {

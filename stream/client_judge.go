@@ -79,12 +79,13 @@ var errEndless = errors.New("the server ended the stream, which is endless, with
 
 // isPlanned reports whether l is an end that the stream goes on after by itself.
 func (s *ClientStream[Req, Res]) isPlanned(l *loss) bool {
-	return s.options.endless && l.endsWell() && !errors.Is(l.err, Complete) && !s.outbox.IsClosed()
+	half := s.kind != serverStreaming && s.outbox.IsClosed() // the application has called CloseSend
+	return s.options.endless && l.endsWell() && !errors.Is(l.err, Complete) && !half
 }
 
 // endedWell is the end of the stream with OK. That is no receipt for what was sent (invariant 32).
 func (s *ClientStream[Req, Res]) endedWell(e *attemptError) *attemptError {
-	if s.options.okAcknowledges {
+	if s.options.okAcknowledges || s.kind == clientStreaming {
 		s.outbox.AcknowledgeAll()
 	}
 	if sent := s.outbox.Stats(); sent.Unacked > 0 {

@@ -13,7 +13,7 @@ import (
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
-// Complete is returned by a Resume callback, or by Callbacks.Err, if nothing remains to be done. Nothing more is sent, and
+// Complete is returned by a Resume or Request callback, or by Callbacks.Err, if nothing remains. Nothing more is sent, and
 // the stream ends as if the server had ended it with OK. WithEndless does not change that.
 var Complete = errors.New("stream: nothing remains to be done") //nolint:errname,gochecknoglobals,staticcheck // not a failure, like io.EOF
 

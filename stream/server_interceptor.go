@@ -43,7 +43,7 @@ func ServerInterceptor(opts ...ServerOption) grpc.StreamServerInterceptor {
 
 func (v *server) intercept(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if v.wrong != nil {
-		return wrongOptions(v.wrong)
+		return refusesAll(v.wrong)
 	}
 	told, err := metadataOf(ss.Context())
 	if err != nil {

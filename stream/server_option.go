@@ -77,5 +77,5 @@ func (o *serverOptions) endsEarly() bool {
 	return o.idle > 0 || o.send > 0 || o.maxAge > 0 || o.authorized != nil
 }
 
-// wrongOptions is the end of each stream of a server whose options are wrong.
-func wrongOptions(err error) error { return status.Error(codes.Internal, err.Error()) }
+// refusesAll is the end of each stream of a server whose options are wrong.
+func refusesAll(err error) error { return status.Error(codes.Internal, err.Error()) }
