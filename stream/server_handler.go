@@ -126,5 +126,8 @@ func (s *ServerStream) leave() {
 	if s.fenced {
 		s.server.fence.leave(s)
 	}
+	if d := s.server.options.drainer; d != nil {
+		d.leave(s)
+	}
 	close(s.done)
 }

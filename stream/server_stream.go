@@ -29,6 +29,8 @@ type ServerStream struct {
 	attempt Attempt // set before the stream is admitted, then read only
 	fenced  bool    // the fence knows the stream; the same
 
+	draining chan struct{} // closed by the Drainer when it tells the handler; nil without one
+
 	ending atomic.Pointer[ending] // nil while the handler runs; written once, by whoever ends it
 	over   chan struct{}          // closed when the stream was ended early
 	done   chan struct{}          // closed when the stream holds nothing any more: its handler has returned
