@@ -109,9 +109,9 @@ func (s *ServerStream) admit() *EndedError {
 	if s.fenced {
 		older, refused := s.server.fence.enter(s)
 		if refused != nil {
-			s.fenced = false
 			return refused
 		}
+		s.entered = true
 		s.takeOver(older)
 	}
 	return s.endedEarly()
