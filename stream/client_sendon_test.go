@@ -86,10 +86,15 @@ func TestSendOnBelongsToOneAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var first, second []uint64
-		w := scripted(t,
-			func(s bidi) error { return errors.Join(s.Send(frame{kind: data, seq: 1}.response()), reads(&first)(s)) },
-			func(s bidi) error { return errors.Join(s.Send(frame{kind: data, seq: 2}.response()), reads(&second)(s)) },
-		)
+		greets := func(seq uint64, got *[]uint64) func(bidi) error {
+			return func(s bidi) error {
+				if err := s.Send(frame{kind: data, seq: seq}.response()); err != nil {
+					return err
+				}
+				return reads(got)(s)
+			}
+		}
+		w := scripted(t, greets(1, &first), greets(2, &second))
 		s := w.mustDial(positions())
 		mustReceive(t, s, 1)
 		require.NoError(t, s.SendOn(s.Attempt(), frame{kind: ack, seq: 1}.request()))
@@ -293,4 +298,3 @@ func TestSendOnThatAnInterceptorRefuses(t *testing.T) {
 		require.Equal(t, uint64(1), s.Attempt())
 	})
 }
-

@@ -57,7 +57,7 @@ func (o *Outbox[A]) takeTurn(a A, of kind) Ticket[A] {
 }
 
 // settleOther is Settle for the other kinds of messages.
-func (o *Outbox[A]) settleOther(t Ticket[A], said Said) Outcome {
+func (o *Outbox[A]) settleOther(said Said) Outcome {
 	outcome := outcomeOf(said, Unknown, false)
 	o.free()
 	return outcome

@@ -173,7 +173,7 @@ func (o *Outbox[A]) Settle(t Ticket[A], said Said) (outcome Outcome, missed bool
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if t.kind != numbered {
-		return o.settleOther(t, said), false
+		return o.settleOther(said), false
 	}
 	outcome = outcomeOf(said, o.encoded(t), o.config.Replay)
 	switch outcome.Message {
@@ -227,7 +227,7 @@ func (o *Outbox[A]) Forget(t Ticket[A]) {
 	defer o.mu.Unlock()
 	switch {
 	case t.kind != numbered:
-		o.settleOther(t, Failed)
+		o.settleOther(Failed)
 		return
 	case o.encoded(t) != Yes:
 		o.takeBack(t)
