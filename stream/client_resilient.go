@@ -44,7 +44,7 @@ func Resilient[Req, Res any, S Bidi[Req, Res]](
 	s.open = func(ctx context.Context, _ *Req, opts []grpc.CallOption) (Bidi[Req, Res], error) {
 		return open(ctx, opts...)
 	}
-	return s.launch()
+	return s.launch() //nolint:contextcheck // the stream has ctx
 }
 
 // ClientStream is a stream that survives broken connections. It implements grpc.BidiStreamingClient,
