@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/stream"
 )
@@ -98,6 +100,44 @@ func TestTheFenceStopsZombies(t *testing.T) {
 	require.LessOrEqual(t, received.Load(), atFence.Load()+1, "at most the one that it had in hand already")
 	require.Equal(t, "EOF", endOf(t, second).Message())
 	requireSuperseded(t, s, 2)
+}
+
+// slowStream is a stream whose RecvMsg returns a message when it is told to.
+type slowStream struct {
+	grpc.ServerStream
+	ctx     context.Context
+	arrives chan struct{}
+}
+
+func (s slowStream) Context() context.Context { return s.ctx }
+
+func (s slowStream) RecvMsg(any) error { <-s.arrives; return nil }
+
+func (s slowStream) SetTrailer(metadata.MD) {}
+
+// A message that was on its way to the old handler when the new attempt was accepted is not delivered.
+func TestTheFenceHoldsInTheMiddleOfACall(t *testing.T) {
+	t.Parallel()
+	intercept := stream.ServerInterceptor()
+	arrives, received, accepted := make(chan struct{}), make(chan error, 1), make(chan struct{})
+	attempt := func(epoch uint64, handler grpc.StreamHandler) <-chan error {
+		md, _ := metadata.FromOutgoingContext(outgoing(t.Context(), oneStream, epoch))
+		ss := slowStream{ctx: metadata.NewIncomingContext(t.Context(), md), arrives: arrives}
+		return async(func() error { return intercept(nil, ss, &grpc.StreamServerInfo{}, handler) })
+	}
+	calling := make(chan struct{})
+	first := attempt(1, func(_ any, ss grpc.ServerStream) error {
+		close(calling)
+		received <- ss.RecvMsg(nil)
+		return nil
+	})
+	within(t, calling, "the old handler")
+	second := attempt(2, func(any, grpc.ServerStream) error { close(accepted); return nil })
+	within(t, accepted, "the new handler")
+	close(arrives)
+	require.ErrorIs(t, within(t, received, "the old handler"), stream.ErrSuperseded)
+	require.Equal(t, codes.Aborted, status.Code(within(t, first, "the first attempt")))
+	require.NoError(t, within(t, second, "the second attempt"))
 }
 
 // A handler that is blocked in any call returns when it is superseded, and at once.

@@ -123,8 +123,11 @@ type handlerExited struct{}
 
 // leave gives back what the stream has held, when its handler has returned (invariant 43), or will not be called.
 func (s *ServerStream) leave() {
-	if s.fenced {
+	if s.entered {
 		s.server.fence.leave(s)
+	}
+	if d := s.server.options.drainer; d != nil {
+		d.leave(s)
 	}
 	close(s.done)
 }

@@ -66,11 +66,15 @@ func (v *server) intercept(srv any, ss grpc.ServerStream, info *grpc.StreamServe
 	return s.runInPlace(srv, handler)
 }
 
+// serverKey is the context key of a *ServerStream.
+type serverKey struct{}
+
 func (v *server) newStream(ss grpc.ServerStream, method string) *ServerStream {
 	s := &ServerStream{
 		ServerStream: ss, server: v, method: method, began: time.Now(), over: make(chan struct{}), done: make(chan struct{}),
 	}
-	s.ctx, s.cancel = context.WithCancelCause(ss.Context())
+	ctx, cancel := context.WithCancelCause(ss.Context())
+	s.ctx, s.cancel = context.WithValue(ctx, serverKey{}, s), cancel
 	s.ticks.Store(1)
 	return s
 }
@@ -88,6 +92,11 @@ func (s *ServerStream) admitted() (refused *EndedError) {
 // admit is the order in which a stream is let in. Who may not come in takes nobody's place; who takes a place does so before
 // the policies, as one of them may hold back the newer attempt for the sake of the older one, whose client is gone.
 func (s *ServerStream) admit() *EndedError {
+	if d := s.server.options.drainer; d != nil {
+		if refused := d.enter(s); refused != nil {
+			return refused
+		}
+	}
 	if f := s.server.options.authorized; f != nil {
 		if until, ends := f(s.ctx); ends {
 			left := time.Until(until)
@@ -100,9 +109,9 @@ func (s *ServerStream) admit() *EndedError {
 	if s.fenced {
 		older, refused := s.server.fence.enter(s)
 		if refused != nil {
-			s.fenced = false
 			return refused
 		}
+		s.entered = true
 		s.takeOver(older)
 	}
 	return s.endedEarly()

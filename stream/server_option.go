@@ -22,6 +22,7 @@ type serverOptions struct {
 	owner      func(context.Context) string
 	unfenced   bool
 	takeover   time.Duration
+	drainer    *Drainer
 }
 
 // WithAuthorizationUntil ends a stream with UNAUTHENTICATED when its authorization ends, also if the stream is silent. f is
@@ -74,7 +75,7 @@ func (o *serverOptions) isPlain() bool { return !o.endsEarly() && len(o.observer
 
 // endsEarly reports whether a handler may have to be ended before it returns.
 func (o *serverOptions) endsEarly() bool {
-	return o.idle > 0 || o.send > 0 || o.maxAge > 0 || o.authorized != nil
+	return o.idle > 0 || o.send > 0 || o.maxAge > 0 || o.authorized != nil || o.drainer != nil
 }
 
 // refusesAll is the end of each stream of a server whose options are wrong.

@@ -27,7 +27,10 @@ type ServerStream struct {
 	began  time.Time
 
 	attempt Attempt // set before the stream is admitted, then read only
-	fenced  bool    // the fence knows the stream; the same
+	fenced  bool    // the fence has to let the stream in; the same
+	entered bool    // it has; the same
+
+	draining chan struct{} // closed by the Drainer when it tells the handler; nil without one
 
 	ending atomic.Pointer[ending] // nil while the handler runs; written once, by whoever ends it
 	over   chan struct{}          // closed when the stream was ended early
