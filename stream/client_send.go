@@ -31,6 +31,9 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 	if m == nil {
 		return s.refusal(refused(errors.New("the message is nil")))
 	}
+	if key, last := s.keyOf(m); key != "" {
+		return s.sendState(m, key, last)
+	}
 	var seq uint64
 	if s.callbacks.Sequence != nil {
 		seq = s.callbacks.Sequence(m)
@@ -73,7 +76,8 @@ func (s *ClientStream[Req, Res]) awaitTurn(m *Req, seq uint64, verdict outbox.Ve
 		w := s.outbox.Stats()
 		s.events.publish(event{kind: eventWindowFull, count: uint64(w.Unacked), bytes: w.UnackedSize}) //nolint:gosec // not negative
 	case outbox.NotYet:
-	case outbox.Go, outbox.Ended, outbox.Closed, outbox.OutOfOrder, outbox.Exhausted, outbox.Over:
+	case outbox.Go, outbox.Ended, outbox.Closed, outbox.OutOfOrder, outbox.Exhausted, outbox.Over,
+		outbox.Stored:
 		return outbox.Ticket[*attempt[Req, Res]]{}, verdict
 	}
 	if s.outbox.Watch() {
@@ -102,7 +106,7 @@ func (s *ClientStream[Req, Res]) notSent(verdict outbox.Verdict, seq uint64) err
 			"%d messages of %d bytes are not acknowledged", w.Unacked, w.UnackedSize)}
 	case outbox.Over:
 		return refused(ErrAttemptOver)
-	case outbox.Go, outbox.NotYet:
+	case outbox.Go, outbox.NotYet, outbox.Stored:
 		return nil
 	default:
 		return nil
