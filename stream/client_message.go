@@ -134,7 +134,7 @@ func (s *ClientStream[Req, Res]) recvUnderExecutor(into *Res) (*Res, error) {
 
 // watchExecution makes c give up the attempt when the context of exec is done. The stream's own end does that already.
 func (s *ClientStream[Req, Res]) watchExecution(c *cutter[Req, Res], exec failsafe.Execution[any], op string) (stop func() bool) {
-	ctx := exec.Context()
+	ctx := exec.Context() //nolint:contextcheck // it is a child of the stream's
 	c.ctx = ctx
 	if ctx.Done() == s.ctx.Done() {
 		return func() bool { return true }
