@@ -133,8 +133,10 @@ func (s *ClientStream[Req, Res]) recvUnderExecutor(into *Res) (*Res, error) {
 }
 
 // watchExecution makes c give up the attempt when the context of exec is done. The stream's own end does that already.
+//
+//nolint:contextcheck,nolintlint // the context is a child of the stream's
 func (s *ClientStream[Req, Res]) watchExecution(c *cutter[Req, Res], exec failsafe.Execution[any], op string) (stop func() bool) {
-	ctx := exec.Context() //nolint:contextcheck // it is a child of the stream's
+	ctx := exec.Context()
 	c.ctx = ctx
 	if ctx.Done() == s.ctx.Done() {
 		return func() bool { return true }
