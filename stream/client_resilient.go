@@ -66,6 +66,8 @@ type ClientStream[Req, Res any] struct {
 	life      failsafe.Executor[any] // of policies held for life; nil where there is none
 	outage    failsafe.Executor[any]
 	opening   failsafe.Executor[any]
+	sends     messagePolicies
+	recvs     messagePolicies
 	committer *committer // nil without a store
 	events    *events    // nil without an observer
 	inbox     *inbox.Inbox[*attempt[Req, Res], Res]
@@ -84,6 +86,8 @@ type ClientStream[Req, Res any] struct {
 	attached  chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
 	done      chan struct{}                     // closed by the lifecycle goroutine when it ends
 	final     error                             // how the stream ended; written before done is closed
+	sendCut   cutter[Req, Res]                  // used by whoever calls Send
+	recvCut   cutter[Req, Res]                  // used by whoever calls Recv
 	health    health                            // owned by the lifecycle goroutine
 }
 
@@ -126,6 +130,7 @@ func newClientStream[Req, Res any](
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.life, s.outage = o.streamExecutors()
 	s.opening = o.openExecutor()
+	s.sends, s.recvs = o.sends.messages(s.ctx), o.recvs.messages(s.ctx) //nolint:contextcheck // the stream has ctx
 	if len(o.observers) > 0 {
 		s.events = &events{name: o.name, observers: o.observers}
 	}

@@ -137,6 +137,23 @@ func (b *Inbox[A, M]) Begin() (*M, A, error) {
 	}
 }
 
+// Await waits until Begin would not wait, for the application. It takes nothing.
+func (b *Inbox[A, M]) Await() {
+	b.lock()
+	defer b.unlock()
+	var none A
+	for !b.abrupt && b.ready.Len() == 0 && b.ended == nil && (b.attempt == none || b.attempt == b.refused || b.busy) {
+		b.ask()
+	}
+}
+
+// Yield ends what Begin began, if nothing was received.
+func (b *Inbox[A, M]) Yield() {
+	b.lock()
+	defer b.unlock()
+	b.free()
+}
+
 // ask waits for the next change, for the application. It waits for a message from now on, though another receives it.
 func (b *Inbox[A, M]) ask() {
 	if b.standIn {

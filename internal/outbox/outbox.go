@@ -42,6 +42,7 @@ type Outbox[A comparable] struct {
 	attempt A      // takes messages; none while there is none, or while it is being replayed to
 	busy    bool   // a message or a half-close is on its way
 	waiting int    // how many calls of the application's wait: Begin, CloseSend and AwaitAcked
+	urgent  bool   // Interrupt was called, and nobody has stopped waiting yet
 	leaving bool   // the stream's context is done: do not wait for what is on its way
 	ended   error  // what Send returns from now on
 	ticks   uint64 // of the timer that watches the limits
@@ -109,7 +110,7 @@ const (
 )
 
 // Begin asks for the turn of m. seq is its number if the caller numbers messages. With wait it waits while the verdict is
-// Full (unless Config.FailWhenFull is set) or NotYet.
+// Full (unless Config.FailWhenFull is set) or NotYet, or until Interrupt is called.
 //
 // If the verdict is Go, the caller is busy until it calls Settle, Complete or Forget.
 func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
@@ -117,6 +118,10 @@ func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
 	defer o.mu.Unlock()
 	v := o.verdict(seq)
 	for wait && (v == NotYet || v == Full && !o.config.FailWhenFull) {
+		if o.urgent {
+			o.urgent = false
+			break
+		}
 		o.await()
 		v = o.verdict(seq)
 	}
@@ -138,6 +143,14 @@ func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
 		o.inHand, o.number, t.turn = m, seq, o.turn.Add(1)
 	}
 	return t, Go
+}
+
+// Interrupt makes a Begin that waits, or the next one that would, return NotYet or Full instead, once.
+func (o *Outbox[A]) Interrupt() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.urgent = true
+	o.changed()
 }
 
 func (o *Outbox[A]) verdict(seq uint64) Verdict {
