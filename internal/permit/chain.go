@@ -64,14 +64,14 @@ func (c *Chain) Acquire(ctx context.Context, h *Held) (denied *Gate, err error) 
 	}()
 	for _, g := range c.gates {
 		p, err := g.acquire(ctx)
-		switch {
-		case err == nil:
+		if err == nil {
 			h.hold(p)
 			continue
-		case err == g.denial: //nolint:errorlint // the policy's own denial, and not what ctx carries
+		}
+		if err == g.denial { //nolint:errorlint // the policy's own denial, and not what ctx carries
 			denied = g
 			h.End(Denied, err)
-		default:
+		} else {
 			h.End(Left, nil)
 		}
 		done = true
