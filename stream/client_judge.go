@@ -36,6 +36,7 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at inbox.Standing, sent outbox.C
 //	the stream's context                                the end, ReasonContext or ReasonClosed
 //	Complete of Resume                                  the end with OK, if everything is acknowledged; else ReasonUnacked
 //	OK of the server, before CloseSend, WithEndless     planned: resumed, and no failure
+//	OK, or what the table resumes, if it was announced  planned
 //	OK of the server                                    as Complete
 //	this package, for good (a gap that stays, …)        the end, with its reason
 //	what says that the position is lost                 Lost is asked; else the end, ReasonPositionLost
@@ -54,7 +55,12 @@ func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent outbox
 	case s.ctx.Err() != nil:
 		return s.orContext(e)
 	case s.isPlanned(l):
-		e.cause, e.planned = errEndless, true
+		if e.planned = true; l.endsWell() && l.planned {
+			e.cause = errAnnounced
+		} else if l.endsWell() {
+			e.cause = errEndless
+		}
+		s.remember(l)
 		return s.checkSafe(e, at, sent, false)
 	case l.endsWell():
 		return s.endedWell(e)
@@ -77,8 +83,15 @@ func (e *attemptError) endsWith(reason Reason) *attemptError {
 // errEndless is the cause of a planned close.
 var errEndless = errors.New("the server ended the stream, which is endless, with OK")
 
-// isPlanned reports whether l is an end that the stream goes on after by itself.
+// errAnnounced is the cause of a planned close with OK that the server has announced.
+var errAnnounced = errors.New("the server ended the attempt with OK, as it had announced")
+
+// isPlanned reports whether l is an end that the stream goes on after by itself: OK of an endless stream, or what the server
+// has announced.
 func (s *ClientStream[Req, Res]) isPlanned(l *loss) bool {
+	if l.planned && !s.options.resumeOff && (l.endsWell() || !s.isLastWord(l)) {
+		return true // and if the server was through, the next attempt says so
+	}
 	return s.options.endless && l.endsWell() && !errors.Is(l.err, Complete) && !s.outbox.IsClosed()
 }
 
@@ -166,7 +179,7 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at inbox.Standing, s
 	switch {
 	case o.resumeOff:
 		return e.endsWith(ReasonResumeOff)
-	case sent.Sent > 0 && !o.replay && !o.atMostOnce:
+	case s.doubts(sent, e.planned):
 		return e.endsWith(ReasonSendsInDoubt)
 	case at.Accepted > 0 && s.callbacks.Checkpoint == nil && !o.restart:
 		return e.endsWith(ReasonNoCheckpoint)
@@ -175,6 +188,13 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at inbox.Standing, s
 	default:
 		return e
 	}
+}
+
+// doubts reports whether the options do not say what becomes of what was sent. If the attempt ends as planned, that is no
+// question if everything is acknowledged.
+func (s *ClientStream[Req, Res]) doubts(sent outbox.Counts, planned bool) bool {
+	known := planned && s.callbacks.Acked != nil && !sent.Outstanding
+	return sent.Sent > 0 && !s.options.replay && !s.options.atMostOnce && !known
 }
 
 // died counts the attempts in a row that were lost where the stream stands now: at a position and so many messages past
@@ -320,7 +340,7 @@ func (s *ClientStream[Req, Res]) orContext(e *attemptError) *attemptError {
 	switch {
 	case !ok || cause == context.Cause(s.caller): //nolint:errorlint // see above
 		done := contextError(s.ctx)
-		if s.State() != Attached {
+		if state := s.State(); state != Attached && state != Rotating {
 			done.last = s.health.cause
 		}
 		return (&attemptError{op: op, cause: done}).endsWith(ReasonContext)

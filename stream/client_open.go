@@ -40,17 +40,9 @@ func (e *openError) GRPCStatus() *status.Status { return rpcstatus.Of(e.loss.err
 
 // openAttempt opens the next attempt, under the open policies.
 func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, Res], *attemptError) {
-	r := race[Req, Res]{cause: s.health.cause, changed: make(chan struct{})}
 	from := s.inbox.Position()
-	//nolint:contextcheck // the execution has ctx
-	result, err := s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
-		return s.enterRace(exec.Context(), &r, from)
-	})
-	winner, won := result.(*opened[Req, Res])
-	if !won || err != nil {
-		winner = nil
-	}
-	s.health.cause = r.end(winner)
+	winner, cause, result, err := s.raceOpens(ctx, from, s.health.cause)
+	s.health.cause = cause
 	if winner != nil {
 		return winner, nil
 	}
@@ -65,6 +57,23 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 	default:
 		return nil, &attemptError{op: "open", cause: errNotAStream, final: true, reason: ReasonPolicy}
 	}
+}
+
+// raceOpens opens an attempt under the open policies. cause is what the one before ended with. It returns the winner, or what
+// came of the policies; and what the newest attempt to fail by itself ended with.
+func (s *ClientStream[Req, Res]) raceOpens(ctx context.Context, from checkpoint.Position, cause error) (
+	winner *opened[Req, Res], ended error, result any, err error,
+) {
+	r := race[Req, Res]{cause: cause, changed: make(chan struct{})}
+	//nolint:contextcheck // the execution has ctx
+	result, err = s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
+		return s.enterRace(exec.Context(), &r, from)
+	})
+	winner, won := result.(*opened[Req, Res])
+	if !won || err != nil {
+		winner = nil
+	}
+	return winner, r.end(winner), result, err
 }
 
 // enterRace is one try of the open policies. It returns an opened attempt, or what policies are not to try again: a loss

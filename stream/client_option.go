@@ -45,6 +45,8 @@ type clientOptions struct {
 	atMostOnce      bool
 	okAcknowledges  bool
 	endless         bool
+	maxAge          time.Duration
+	ageJitter       time.Duration
 	alsoResumable   []codes.Code
 	position        checkpoint.Position
 	store           checkpoint.Store
@@ -110,6 +112,7 @@ func (o *clientOptions) validate(has callbackSet) error {
 	o.validateSending(has, refuse)
 	o.validatePositions(has, refuse)
 	o.validateStore(has, refuse)
+	o.validateAge(refuse)
 	refuse(o.endless && o.resumeOff, "WithEndless and WithoutResume exclude each other")
 	refuse((o.replay || o.holds) && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")
 	for _, observer := range o.observers {
