@@ -27,8 +27,11 @@ func WithCallOptions(opts ...grpc.CallOption) ClientOption {
 
 // WithObserver tells observer what happens to the stream. It may be given several times. An observer that implements
 // none of the observer interfaces is an error. Default: none.
-func WithObserver(observer Observer) ClientOption {
-	return clientOption(func(o *clientOptions) { o.observers = append(o.observers, observer) })
+func WithObserver(observer Observer) Option {
+	return option{
+		func(o *clientOptions) { o.observers = append(o.observers, observer) },
+		func(o *serverOptions) { o.observers = append(o.observers, observer) },
+	}
 }
 
 // WithoutResume turns resuming off. The stream ends when the first attempt is lost or cannot be opened. If that attempt
@@ -188,8 +191,8 @@ func WithFirstMessageTimeout(d time.Duration) ClientOption {
 // The next attempt uses the same connection as long as grpc takes it to be alive. Use grpc.WithKeepaliveParams, so that
 // grpc notices. The server must allow the pings, with keepalive.EnforcementPolicy: by default it ends a connection that
 // pings more often than every 5 minutes.
-func WithIdleTimeout(d time.Duration) ClientOption {
-	return clientOption(func(o *clientOptions) { o.limits.idle = d })
+func WithIdleTimeout(d time.Duration) Option {
+	return option{func(o *clientOptions) { o.limits.idle = d }, func(o *serverOptions) { o.idle = d }}
 }
 
 // WithSendTimeout limits the time that the transport takes to accept one message. It takes long if the server does not
@@ -197,8 +200,8 @@ func WithIdleTimeout(d time.Duration) ClientOption {
 // attempt or for room in the replay buffer does not count. Default, and zero or less: no limit.
 //
 // The limit is noticed up to d/8 late, or 1 ms if that is more.
-func WithSendTimeout(d time.Duration) ClientOption {
-	return clientOption(func(o *clientOptions) { o.limits.send = d })
+func WithSendTimeout(d time.Duration) Option {
+	return option{func(o *clientOptions) { o.limits.send = d }, func(o *serverOptions) { o.send = d }}
 }
 
 // WithMaxOutage ends the stream with ReasonMaxOutage if an outage lasts longer than d. An outage begins with the first

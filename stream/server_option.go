@@ -1,0 +1,10 @@
+package stream
+
+import "time"
+
+// serverOptions is what the options of one server come to.
+type serverOptions struct {
+	observers []Observer
+	idle      time.Duration
+	send      time.Duration
+}
