@@ -47,8 +47,8 @@ func saysPlanned(made origin, err error, trailer metadata.MD) bool {
 
 // ages starts the time after which a is due.
 func (s *ClientStream[Req, Res]) ages(a *attempt[Req, Res]) {
-	if s.options.maxAge > 0 {
-		age := s.options.maxAge - backoff.UpTo(s.options.ageJitter)
+	if s.options.age.most > 0 {
+		age := s.options.age.draw()
 		a.dueAfter(age, &agedError{age: age})
 	}
 	stop := a.stopWatch

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/streamsafe/streamsafe/internal/backoff"
 )
 
 // Rotate is returned by Callbacks.Err for a message with which the server announces that it will close the attempt. It may be
@@ -15,13 +17,14 @@ import (
 // ends, that is a planned close: the stream resumes after a jittered wait, and policies do not see a failure.
 //
 // With WithoutResume, Rotate has no effect.
-var Rotate = errors.New("stream: the server announces that it will close the attempt")
+var Rotate = errors.New("stream: the server announces that it will close the attempt") //nolint:errname,gochecknoglobals,staticcheck // as Complete
 
-// WithMaxAge replaces each attempt when it has been attached for d, less a random part of up to jitter: planned rotation. So
-// the streams of a fleet move to new servers, and not all at the same time. Default, and zero or less for d: no limit. A
-// jitter below zero, and one that is not shorter than d, are errors. WithMaxAge and WithoutResume exclude each other.
+// WithMaxAge limits the age of an attempt to d, less a random part of up to jitter. So the streams of a fleet move to new
+// servers, and not all at the same time. Default, and zero or less for d: no limit. A jitter below zero, and one that is not
+// shorter than d, are errors.
 //
-// The next attempt is opened, Resume included, while the old one still works. Sends wait meanwhile:
+// A client replaces the attempt when it has been attached for so long: planned rotation. WithMaxAge and WithoutResume exclude
+// each other there. The next attempt is opened, Resume included, while the old one still works. Sends wait meanwhile:
 //
 //  1. For up to 5 s, messages that were sent can still be acknowledged, and the stream waits for a message with a position.
 //  2. For up to 5 s, the next attempt is opened, under the open policies. Recv waits, too.
@@ -37,14 +40,20 @@ var Rotate = errors.New("stream: the server announces that it will close the att
 // Without HoldUntilCheckpoint, messages after the last position may come again, if no position comes within the 5 s.
 //
 // See [RotatingObserver], [RotatedObserver], [RotationPutOffObserver] and [Stats].Rotations.
-func WithMaxAge(d, jitter time.Duration) ClientOption {
-	return clientOption(func(o *clientOptions) { o.maxAge, o.ageJitter = d, jitter })
+func WithMaxAge(d, jitter time.Duration) Option {
+	age := maxAge{most: d, jitter: jitter}
+	return option{func(o *clientOptions) { o.age = age }, func(o *serverOptions) { o.age = age }}
 }
 
-func (o *clientOptions) validateAge(refuse refusal) {
-	refuse(o.maxAge > 0 && o.resumeOff, "WithMaxAge and WithoutResume exclude each other")
-	refuse(o.ageJitter < 0 || o.maxAge > 0 && o.ageJitter >= o.maxAge,
-		"WithMaxAge needs a jitter from zero to less than the age of %v, not %v", o.maxAge, o.ageJitter)
+// maxAge is how long an attempt lives: most, less a random part of up to jitter. A most of zero or less is no limit.
+type maxAge struct{ most, jitter time.Duration }
+
+// draw returns an age for one attempt.
+func (a maxAge) draw() time.Duration { return a.most - backoff.UpTo(a.jitter) }
+
+func (a maxAge) validate(refuse refusal) {
+	refuse(a.jitter < 0 || a.most > 0 && a.jitter >= a.most,
+		"WithMaxAge needs a jitter from zero to less than the age of %v, not %v", a.most, a.jitter)
 }
 
 // agedError is why an attempt is replaced that has reached its age.

@@ -6,5 +6,6 @@ import "time"
 type serverOptions struct {
 	observers []Observer
 	idle      time.Duration
+	age       maxAge
 	send      time.Duration
 }
