@@ -100,14 +100,14 @@ func (s *ClientStream[Req, Res]) findCause(a *attempt[Req, Res]) {
 func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 	a.cancel()
 	a.stopWatch()
-	l := a.unlessOvertaken(a.loss.Load())
+	l := s.unlessOvertaken(a, a.loss.Load())
 	at := s.inbox.Detach(l.endsWell() && !s.isPlanned(l))
 	out := s.outbox.Detach()
 	if !at.Busy {
 		s.calling(a.tellTargets)
 	}
 	progress := a.aborted.Load() == nil && s.died(at, out.Acked, s.isPlanned(l)) // else for a message that is bad
-	failure := s.judge(a.endedBy(), at, out)
+	failure := s.judge(s.unlessOvertaken(a, a.endedBy()), at, out)
 	if progress {
 		failure.ceiling = max(time.Since(a.attached), time.Second)
 	}

@@ -41,6 +41,7 @@ type attempt[Req, Res any] struct {
 	lost    chan struct{}        // closed by fail, once
 	loss    atomic.Pointer[loss] // written by fail, once
 	aborted atomic.Pointer[loss] // written by whoever sends: grpc has aborted the attempt for a message that is bad
+	answer  atomic.Pointer[loss] // written by whoever receives: the one answer has come, and OK with it
 	due     chan error           // buffered; written by whoever finds that the attempt is to be replaced, read by the lifecycle goroutine
 	suspect chan struct{}        // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
 
@@ -67,6 +68,8 @@ type loss struct {
 	heard   bool   // a gRPC server had accepted the attempt
 	planned bool   // the server had announced it, or says so
 	final   Reason // not ReasonUnknown: this package ended the attempt, and the stream with it
+
+	completes func() *loss // takes in what Resume has delivered before it said Complete, and returns what else ends the stream
 }
 
 func newAttempt[Req, Res any](ctx context.Context, epoch uint64, codec *capture) *attempt[Req, Res] {
@@ -88,7 +91,7 @@ func (a *attempt[Req, Res]) fail(l *loss) {
 // recvFailed ends the attempt with what RecvMsg has returned.
 func (a *attempt[Req, Res]) recvFailed(err error) {
 	l := &loss{op: "recv", err: err, origin: a.originOf(err), trailer: a.stream.Trailer(), heard: a.accepted(err)}
-	l.planned = a.announced.Load() || saysPlanned(l.origin, err, l.trailer)
+	l.planned = a.announced.Load() || l.plannedByServer()
 	a.fail(l)
 }
 
@@ -190,11 +193,13 @@ func (l *loss) endsWell() bool {
 // hint is what the server said about trying again.
 func (l *loss) hint() rpcstatus.Hint { return rpcstatus.HintOf(l.err, l.trailer) }
 
-// endedBy returns the end of a lost attempt. Where grpc has aborted it for a bad message, Recv may have told of that first,
-// as CANCELLED or as what Send says: that is not the server's word.
+// endedBy returns the end of a lost attempt. What ended it after its one answer does not count. Where grpc has aborted it for a
+// bad message, Recv may have told of that first, as CANCELLED or as what Send says: that is not the server's word.
 func (a *attempt[Req, Res]) endedBy() *loss {
+	if answered := a.answer.Load(); answered != nil {
+		return answered
+	}
 	l, bad := a.loss.Load(), a.aborted.Load()
-	l = a.unlessOvertaken(l)
 	if bad == nil || l.origin == fromStream || l.endsWell() {
 		return l
 	}

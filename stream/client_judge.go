@@ -36,8 +36,9 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at inbox.Standing, sent outbox.C
 //	the stream's context                                the end, ReasonContext or ReasonClosed
 //	Complete of Resume                                  the end with OK, if everything is acknowledged; else ReasonUnacked
 //	OK of the server, before CloseSend, WithEndless     planned: resumed, and no failure
-//	OK, or what the table resumes, if it was announced  planned
+//	OK, or what the table resumes, if it was announced  planned: by a message, or the server says drained or aged
 //	OK of the server                                    as Complete
+//	the server: an attempt of another client has come   the end, ReasonSuperseded
 //	this package, for good (a gap that stays, …)        the end, with its reason
 //	what says that the position is lost                 Lost is asked; else the end, ReasonPositionLost
 //	what the table of Resumable does not resume         the end: ReasonServer, or ReasonResume for a callback
@@ -64,6 +65,8 @@ func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent outbox
 		return s.checkSafe(e, at, sent, false)
 	case l.endsWell():
 		return s.endedWell(e)
+	case s.isSuperseded(l):
+		return e.endsWith(ReasonSuperseded)
 	case l.final == ReasonPositionLost, l.final == ReasonUnknown && s.saysLost(l):
 		return s.recoverPosition(e, at, sent)
 	case l.final != ReasonUnknown:
@@ -92,12 +95,13 @@ func (s *ClientStream[Req, Res]) isPlanned(l *loss) bool {
 	if l.planned && !s.options.resumeOff && (l.endsWell() || !s.isLastWord(l)) {
 		return true // and if the server was through, the next attempt says so
 	}
-	return s.options.endless && l.endsWell() && !errors.Is(l.err, Complete) && !s.outbox.IsClosed()
+	half := s.kind != serverStreaming && s.outbox.IsClosed() // the application has called CloseSend
+	return s.options.endless && l.endsWell() && !errors.Is(l.err, Complete) && !half
 }
 
 // endedWell is the end of the stream with OK. That is no receipt for what was sent (invariant 32).
 func (s *ClientStream[Req, Res]) endedWell(e *attemptError) *attemptError {
-	if s.options.okAcknowledges {
+	if s.options.okAcknowledges || s.kind == clientStreaming {
 		s.outbox.AcknowledgeAll()
 	}
 	if sent := s.outbox.Stats(); sent.Unacked > 0 {
@@ -123,6 +127,9 @@ func (s *ClientStream[Req, Res]) remember(l *loss) {
 
 // mayResume is the table of Resumable, or what replaces it.
 func (s *ClientStream[Req, Res]) mayResume(l *loss) (may bool) {
+	if l.supersededBy() > 0 {
+		return !s.isSuperseded(l)
+	}
 	if s.options.resumable != nil && l.origin != fromStream {
 		s.calling(func() { may = s.options.resumable(l.err) })
 		return may

@@ -7,11 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-
 	"github.com/streamsafe/streamsafe/internal/backoff"
-	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
 // This file replaces an attempt that lives: make before break.
@@ -35,15 +31,6 @@ const (
 	firstRetry    = time.Second            // the wait after a rotation that was put off, at the least; it doubles
 	mostRetry     = time.Minute            // up to this
 )
-
-// plannedTrailer is the trailer with which a server says that it ends an attempt with UNAVAILABLE as planned. Its value says
-// why.
-const plannedTrailer = "streamsafe-planned-close"
-
-// saysPlanned reports whether a server of this package has ended an attempt as planned: it drains, or the attempt was too old.
-func saysPlanned(made origin, err error, trailer metadata.MD) bool {
-	return made == fromServer && rpcstatus.Of(err).Code() == codes.Unavailable && len(trailer.Get(plannedTrailer)) > 0
-}
 
 // ages starts the time after which a is due.
 func (s *ClientStream[Req, Res]) ages(a *attempt[Req, Res]) {
@@ -82,10 +69,10 @@ func (a *attempt[Req, Res]) announces(cause error) {
 	a.isDue(cause)
 }
 
-// unlessOvertaken returns l, with which a has ended, as a planned end if the server has ended a after the next attempt had
-// begun.
-func (a *attempt[Req, Res]) unlessOvertaken(l *loss) *loss {
-	if !a.overtaken || l.origin != fromServer && !l.endsWell() {
+// unlessOvertaken returns l, with which a has ended, as a planned end if the server has ended a after the next attempt of this
+// stream had begun.
+func (s *ClientStream[Req, Res]) unlessOvertaken(a *attempt[Req, Res], l *loss) *loss {
+	if !a.overtaken || a.answer.Load() != nil || l.origin != fromServer && !l.endsWell() || s.isSuperseded(l) {
 		return l
 	}
 	resumed := *l
@@ -143,6 +130,9 @@ func (s *ClientStream[Req, Res]) rotate(a *attempt[Req, Res]) (*attempt[Req, Res
 		r.goesOn(why)
 		r.comesAgain(0)
 		return a, nil
+	}
+	if s.kind == clientStreaming {
+		return r.replace()
 	}
 	if at, _ := s.inbox.Freeze(true); at.Accepted > 0 && s.callbacks.Checkpoint == nil && !s.options.restart {
 		r.goesOn(errors.New("there is no position to resume from: see Callbacks.Checkpoint, or WithRestart"))
@@ -209,6 +199,9 @@ func (r *rotation[Req, Res]) settle(least time.Duration) *attemptError {
 	}
 	if end != nil {
 		return end
+	}
+	if s.kind == clientStreaming { // an answer is not to be set aside: it is the end
+		return nil
 	}
 	if _, frozen := s.inbox.Freeze(s.callbacks.Checkpoint == nil); frozen {
 		return nil
@@ -290,7 +283,7 @@ func (r *rotation[Req, Res]) takeOver(next *opened[Req, Res]) (*attempt[Req, Res
 	a.stopWatch()
 	at := s.inbox.Detach(false)
 	out := s.outbox.Detach()
-	if s.ctx.Err() != nil {
+	if s.ctx.Err() != nil || a.answer.Load() != nil {
 		next.attempt.cancel()
 		return nil, s.lose(a)
 	}
