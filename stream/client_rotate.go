@@ -256,23 +256,23 @@ func (r *rotation[Req, Res]) open() (*opened[Req, Res], *loss) {
 	ctx, cancel := context.WithTimeoutCause(s.ctx, rotationOpen, &limitError{what: "not opened", limit: rotationOpen})
 	defer cancel()
 	ctx = withSchedule(ctx, &schedule{tell: s.tellDelay, floor: s.floor})
-	next, _, result, err := s.raceOpens(ctx, s.inbox.Position(), r.cause)
-	if next != nil {
-		return next, next.attempt.loss.Load() // it may be dead already
+	o := s.raceOpens(ctx, s.inbox.Position(), r.cause)
+	if o.winner != nil {
+		return o.winner, o.winner.attempt.loss.Load() // it may be dead already
 	}
-	switch verdict := result.(type) {
+	switch verdict := o.result.(type) {
 	case *loss:
 		return nil, verdict
 	case *openError:
 		return nil, verdict.loss
 	}
-	if failure, ok := errors.AsType[*openError](err); ok {
+	if failure, ok := errors.AsType[*openError](o.err); ok {
 		return nil, failure.loss
 	}
-	if err == nil {
-		err = errNotAStream
+	if o.err == nil {
+		o.err = errNotAStream
 	}
-	return nil, &loss{op: "open", err: err}
+	return nil, &loss{op: "open", err: o.err}
 }
 
 // takeOver drops the old attempt (invariant 23) and attaches the next one. Only after the fence nothing is on its way on the
