@@ -48,6 +48,7 @@ type clientOptions struct {
 	atMostOnce      bool
 	okAcknowledges  bool
 	endless         bool
+	age             maxAge
 	alsoResumable   []codes.Code
 	position        checkpoint.Position
 	store           checkpoint.Store
@@ -131,6 +132,8 @@ func (o *clientOptions) validate(has callbackSet) error {
 	o.validateSending(has, refuse)
 	o.validatePositions(has, refuse)
 	o.validateStore(has, refuse)
+	o.age.validate(refuse)
+	refuse(o.age.most > 0 && o.resumeOff, "WithMaxAge and WithoutResume exclude each other")
 	refuse(o.endless && o.resumeOff, "WithEndless and WithoutResume exclude each other")
 	refuse((o.replay || o.holds) && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")
 	for _, observer := range o.observers {

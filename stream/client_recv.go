@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -86,7 +87,11 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 		return s.takeAnswer(a, m, queue)
 	}
 	if told := s.callbacks.Err; told != nil {
-		if err := told(m); err != nil {
+		switch err := told(m); {
+		case err == nil:
+		case errors.Is(err, Rotate):
+			a.announces(err)
+		default:
 			return s.takeNothing(a, &loss{op: "recv", err: err, origin: originOf(err, fromCallback)})
 		}
 	}
