@@ -34,6 +34,8 @@ type attempt[Req, Res any] struct {
 	cancel context.CancelFunc
 	codec  *capture // nil unless messages are kept or measured
 
+	link link // with DialOptions
+
 	// set when opened, then read only
 	stream  Bidi[Req, Res]
 	targets targets
@@ -57,6 +59,7 @@ type loss struct {
 	origin  origin // who made err
 	heard   bool   // a gRPC server had accepted the attempt
 	final   Reason // not ReasonUnknown: this package ended the attempt, and the stream with it
+	waited  error  // what the connection waited for when the open was cut short; nil if it did not wait, or nobody knows
 }
 
 func newAttempt[Req, Res any](ctx context.Context, epoch uint64, codec *capture) *attempt[Req, Res] {

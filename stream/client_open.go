@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc"
@@ -93,7 +92,7 @@ func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res
 		return o, nil
 	}
 	if cause = failed.loss.err; ctx.Err() != nil {
-		cause = nil // it was cut short
+		cause = failed.loss.waited // it was cut short
 	}
 	r.fail(cause)
 	if s, ok := ctx.Value(scheduleKey{}).(*schedule); ok {
@@ -122,9 +121,10 @@ func (s *ClientStream[Req, Res]) openOnce(
 	returned := false
 	var codec *capture
 	if s.options.replay || s.options.holds {
-		codec = &capture{CodecV2: s.codec, outbox: s.outbox, measures: s.options.holds}
+		codec = &capture{CodecV2: s.codec.current(), outbox: s.outbox, measures: s.options.holds}
 	}
 	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), codec) //nolint:contextcheck // see above
+	s.linkTo(a)
 	s.events.publish(event{kind: eventOpened, attempt: a.epoch})
 	defer func() {
 		if !returned { // Resume has ended the goroutine
@@ -133,12 +133,7 @@ func (s *ClientStream[Req, Res]) openOnce(
 	}()
 	stop := context.AfterFunc(ctx, func() { a.fail(&loss{op: "open", err: cutBy(context.Cause(ctx)), origin: fromStream}) })
 	defer stop()
-	if limit := s.options.limits.open; limit > 0 {
-		timer := time.AfterFunc(limit, func() {
-			a.fail(&loss{op: "open", err: &limitError{what: "not opened", limit: limit}, origin: fromStream})
-		})
-		defer timer.Stop()
-	}
+	defer s.limitOpen(a)()
 	r := &Resumption[Req, Res]{attempt: a, position: from, cause: cause}
 	op, err := s.start(a, r)
 	returned = true
@@ -151,13 +146,21 @@ func (s *ClientStream[Req, Res]) openOnce(
 	if err == nil && (l == nil || l.origin != fromStream) {
 		return &opened[Req, Res]{attempt: a, resumption: r}, nil
 	}
+	if refused := a.link.refused.Load(); refused != nil {
+		a.fail(&loss{op: "open", err: *refused, final: ReasonOptions})
+	}
 	a.fail(&loss{op: op, err: err, origin: originOfOpen(op, err)})
 	return nil, a.loss.Load().toldBy(op, err).waitedFor(err)
 }
 
 // waitedFor adds to a loss what the open has waited for, if err tells: grpc says so only when it stops waiting.
 func (l *loss) waitedFor(err error) *loss {
-	if st := status.Convert(err); l.origin == fromStream && strings.HasPrefix(st.Message(), "latest balancer error: ") {
+	st := status.Convert(err)
+	if !strings.HasPrefix(st.Message(), notReady) {
+		return l
+	}
+	l.waited = errors.New(strings.TrimPrefix(st.Message(), notReady))
+	if l.origin == fromStream {
 		l.err = fmt.Errorf("%w: %s", l.err, st.Message())
 	}
 	return l
@@ -201,7 +204,7 @@ func (s *ClientStream[Req, Res]) start(a *attempt[Req, Res], r *Resumption[Req, 
 	s.calling(func() {
 		op = "open"
 		var opened Bidi[Req, Res]
-		if opened, err = s.open(a.ctx, opts); err != nil {
+		if opened, err = s.open(withLink(a.ctx, &a.link), opts); err != nil {
 			return
 		}
 		a.started(opened)
