@@ -76,7 +76,7 @@ type dialled struct {
 // other streams.
 func (d *dialled) intercept(
 	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption,
-) (grpc.ClientStream, error) {
+) (grpc.ClientStream, error) { //nolint:ireturn // as grpc has it
 	l, ok := ctx.Value(linkKey{}).(*link)
 	if !ok {
 		return streamer(ctx, desc, cc, method, opts...)
@@ -103,7 +103,7 @@ func (d *dialled) intercept(
 		return nil, err
 	}
 	l.opened(&route{
-		socket: d.sockets.Of(opened.Context()),
+		socket: d.sockets.Of(opened.Context()), //nolint:contextcheck // of the stream
 		ctx:    ctx,
 		probe: func(ctx context.Context, desc *grpc.StreamDesc, method string) (grpc.ClientStream, error) {
 			return streamer(ctx, desc, cc, method, probeOptions()...)

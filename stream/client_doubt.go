@@ -9,7 +9,7 @@ import (
 // stream got nothing. If bytes have come on the connection since the wait began, it is alive, and the handler is stuck. If not,
 // it is asked for a sign of life, and closed if there is none.
 
-// How long a connection has to answer: a quarter of the limit, and
+// How long a connection has to answer: a quarter of the limit, at least and at most this.
 const (
 	leastProbe = 250 * time.Millisecond
 	mostProbe  = 2 * time.Second

@@ -133,7 +133,8 @@ func (s *ClientStream[Req, Res]) openOnce(
 	}()
 	stop := context.AfterFunc(ctx, func() { a.fail(&loss{op: "open", err: cutBy(context.Cause(ctx)), origin: fromStream}) })
 	defer stop()
-	defer s.limitOpen(a)()
+	stopLimit := s.limitOpen(a)
+	defer stopLimit()
 	r := &Resumption[Req, Res]{attempt: a, position: from, cause: cause}
 	op, err := s.start(a, r)
 	returned = true

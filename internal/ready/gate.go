@@ -39,6 +39,8 @@ type Visitor struct {
 	News func(cause error)
 	// Call opens the stream. With wait, grpc waits for the connection; otherwise it fails at once if there is none.
 	Call func(wait bool) error
+
+	known *NotReadyError // the newest of News
 }
 
 // askEvery is the time between two calls of a leader.
@@ -56,31 +58,34 @@ func (g *Gate[C]) Open(ctx context.Context, conn C, v Visitor) error {
 	l := g.enter(conn)
 	defer l.leave()
 	v.Waits(true)
-	waits := true
-	defer func() {
-		if waits {
-			v.Waits(false)
-		}
-	}()
-	var known error
-	tell := func(cause error) {
-		if cause != nil && cause != known {
-			v.News(cause)
-		}
-		known = cause
+	opened, err := l.await(ctx, &v)
+	v.Waits(false)
+	if opened || err != nil {
+		return err
 	}
+	return v.Call(true)
+}
+
+// tell tells v what the connection waits for, unless v knows.
+func (v *Visitor) tell(cause *NotReadyError) {
+	if cause != nil && cause != v.known {
+		v.News(cause)
+	}
+	v.known = cause
+}
+
+// await waits until v may call, or has opened the stream as the leader.
+func (l *line[C]) await(ctx context.Context, v *Visitor) (opened bool, err error) {
 	for passed := false; ; {
-		switch conn.GetState() {
+		switch l.conn.GetState() {
 		case connectivity.Shutdown:
-			return v.Call(true)
+			return false, nil // the call tells
 		case connectivity.Ready:
 			if passed {
-				waits = false
-				v.Waits(false)
-				return v.Call(true)
+				return false, nil
 			}
 			if !l.pacer.pass(ctx) {
-				return l.cutShort(ctx)
+				return false, l.cutShort(ctx)
 			}
 			passed = true // and look again: it may have taken long
 			continue
@@ -88,17 +93,17 @@ func (g *Gate[C]) Open(ctx context.Context, conn C, v Visitor) error {
 		}
 		passed = false
 		now := l.watch()
-		tell(now.cause)
+		v.tell(now.cause)
 		select {
 		case <-l.lead:
-			done, err := l.ask(ctx, v.Call, tell)
+			opened, err = l.ask(ctx, v)
 			l.lead <- struct{}{}
-			if done {
-				return err
+			if opened || err != nil {
+				return opened, err
 			}
 		case <-now.changed:
 		case <-ctx.Done():
-			return l.cutShort(ctx)
+			return false, l.cutShort(ctx)
 		}
 	}
 }
@@ -120,9 +125,8 @@ type line[C Conn] struct {
 
 // news is what is known of a connection that is not ready.
 type news struct {
-	cause   error // nil: nothing yet
-	text    string
-	changed chan struct{} // closed when there are other news, and when the connection is ready
+	cause   *NotReadyError // nil: nothing yet
+	changed chan struct{}  // closed when there are other news, and when the connection is ready
 }
 
 // enter counts a visitor.
@@ -191,29 +195,31 @@ func (l *line[C]) watchState(ctx context.Context) {
 }
 
 // tellLocked makes cause the news. The caller holds mu.
-func (l *line[C]) tellLocked(cause error) {
+func (l *line[C]) tellLocked(cause *NotReadyError) {
 	close(l.now.changed)
 	l.now = news{cause: cause, changed: make(chan struct{})}
-	if cause != nil {
-		l.now.text = comparableText(cause)
-	}
 }
 
 // ask calls without waiting. If that does not open the stream because the connection is not ready, the error is news, and ask
 // waits until there is reason to ask again.
-func (l *line[C]) ask(ctx context.Context, call func(wait bool) error, tell func(cause error)) (done bool, err error) {
-	err = call(false)
-	if err == nil || status.Code(err) != codes.Unavailable || ctx.Err() != nil {
-		return true, err
+func (l *line[C]) ask(ctx context.Context, v *Visitor) (opened bool, err error) {
+	err = v.Call(false)
+	switch {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, l.cutShort(ctx)
+	case status.Code(err) != codes.Unavailable:
+		return false, err
 	}
-	cause := l.explain(err)
+	cause := &NotReadyError{Target: l.conn.Target(), Err: err}
 	l.mu.Lock()
-	if l.now.cause == nil || l.now.text != comparableText(cause) {
+	if l.now.cause == nil || l.now.cause.text() != cause.text() {
 		l.tellLocked(cause)
 	}
 	l.mu.Unlock()
 	now := l.watch() // or the connection may become ready, and nobody see it
-	tell(now.cause)
+	v.tell(now.cause)
 	timer := time.NewTimer(askEvery)
 	defer timer.Stop()
 	select {
@@ -222,11 +228,6 @@ func (l *line[C]) ask(ctx context.Context, call func(wait bool) error, tell func
 	case <-ctx.Done():
 	}
 	return false, nil
-}
-
-// explain returns what grpc says of a call that it could not place, with the name of the target.
-func (l *line[C]) explain(err error) error {
-	return &Cause{Target: l.conn.Target(), Err: err}
 }
 
 // cutShort is the end of a wait with its context.
@@ -241,24 +242,25 @@ func (l *line[C]) cutShort(ctx context.Context) error {
 	return status.Error(st.Code(), notReady+cause.Error())
 }
 
-// Cause is what a connection waits for.
-type Cause struct {
+// NotReadyError is what a connection waits for.
+type NotReadyError struct {
 	Target string
 	Err    error // of grpc, with a status
 }
 
 // Error names the target, and says what grpc says.
-func (c *Cause) Error() string {
-	return fmt.Sprintf("no connection to %s: %s", c.Target, status.Convert(c.Err).Message())
+func (e *NotReadyError) Error() string {
+	return fmt.Sprintf("no connection to %s: %s", e.Target, status.Convert(e.Err).Message())
 }
 
 // Unwrap returns what grpc says.
-func (c *Cause) Unwrap() error { return c.Err }
+func (e *NotReadyError) Unwrap() error { return e.Err }
 
 // GRPCStatus has grpc's code.
-func (c *Cause) GRPCStatus() *status.Status { return status.New(status.Code(c.Err), c.Error()) }
+func (e *NotReadyError) GRPCStatus() *status.Status { return status.New(status.Code(e.Err), e.Error()) }
 
-// comparableText returns the text of err without the ports that an operating system gives for one connection only.
-func comparableText(err error) string { return ownPort.ReplaceAllString(err.Error(), "->") }
+// text returns the text without the ports that an operating system gives for one connection only: two errors that differ in
+// these alone are the same news.
+func (e *NotReadyError) text() string { return ownPort.ReplaceAllString(e.Error(), "->") }
 
-var ownPort = regexp.MustCompile(`:\d+->`) //nolint:gochecknoglobals // compiled once, then read only
+var ownPort = regexp.MustCompile(`:\d+->`)

@@ -36,7 +36,7 @@ type transport struct {
 }
 
 // ClientHandshake lets the group know the socket, if the handshake succeeds.
-func (t *transport) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (t *transport) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) { //nolint:ireturn // as grpc has it
 	conn, info, err := t.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if err != nil || conn == nil {
 		return conn, info, err
