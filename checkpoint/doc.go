@@ -23,10 +23,10 @@
 // # Guarantees
 //
 // Fenced: the last to Acquire a key owns it at once. Every earlier owner's Commit fails with [ErrFenced], also one that
-// was on its way. There are no leases and no clocks in this (invariant 24).
+// was on its way. There are no leases and no clocks in this.
 //
-// Monotone: within a lineage no Commit moves Seq back, whoever makes it ([ErrRegression], invariant 24). A position of
-// another lineage, or with Seq 0, is not compared (invariant 17).
+// Monotone: within a lineage no Commit moves Seq back, whoever makes it ([ErrRegression]). A position of
+// another lineage, or with Seq 0, is not compared.
 //
 // Epochs are not used twice, not even after a Delete, and with File not after a [File.Forget] either.
 //
@@ -34,11 +34,10 @@
 //
 // Durable, with File: what was written when a method returned nil is there after a kill or a loss of power. What a method
 // returns is on the disk, too. A record that was damaged since is an error with the file's name. It is never a position,
-// and never the position from before (invariant 17).
+// and never the position from before.
 //
 // One directory, with File: the store works in the directory that it has opened. Once the path does not lead there any
-// more, every method fails with [ErrGone]. Otherwise two stores could each have an owner with the same epoch (invariant
-// 24).
+// more, every method fails with [ErrGone]. Otherwise two stores could each have an owner with the same epoch.
 //
 // # Not guaranteed
 //
@@ -75,5 +74,5 @@
 //
 // Errors come wrapped, with the operation and the key: use errors.Is, and errors.AsType for [*DamagedError]. An error
 // that matches none of this package, an I/O error say, leaves the record as it was or changed in full. The next call finds
-// out which, and to repeat the call is safe: one's own position again is no error (invariant 54).
+// out which, and to repeat the call is safe: one's own position again is no error.
 package checkpoint

@@ -34,7 +34,7 @@ var (
 )
 
 // DamagedError means that a record of a [File] cannot be used. The file was changed, cut off, or written by another version
-// of this package; it is no regular file; or it is older than what this File has written, or gone (invariant 17). The
+// of this package; it is no regular file; or it is older than what this File has written, or gone. The
 // file is left as it is and the key cannot be used. To restore the file, or to remove it and with it the position and the
 // epoch, is for the operator to decide. Close the File before that.
 type DamagedError struct {

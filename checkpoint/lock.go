@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// errInUse is what lockFile returns where somebody else holds the lock.
+// errInUse is what lockFile returns if somebody else holds the lock.
 var errInUse = errors.New("another store holds the lock")
 
 // releaseLock unlocks f and closes it. To close it is not enough while this process starts another one:

@@ -5,7 +5,7 @@ import "context"
 // Store keeps positions under keys. One key belongs to one logical stream.
 //
 // There are no leases and no time limits: the last to Acquire a key owns it at once, and every earlier owner's next
-// Commit fails with [ErrFenced] (invariant 24).
+// Commit fails with [ErrFenced].
 //
 // A Store is safe for concurrent use. Every method is atomic. A context that is done when the method is called makes
 // it fail with an error that matches the context's, and nothing changes. A context that ends during the call makes it
@@ -27,13 +27,13 @@ type Store interface {
 	// 0), and may start another lineage at any Seq. What it may not do is lie [Position.Before] the position that is
 	// there.
 	//
-	// Errors: [ErrFenced] where epoch is not the current owner's, which includes epoch 0, a key that was never
+	// Errors: [ErrFenced] if epoch is not the current owner's, which includes epoch 0, a key that was never
 	// acquired and one that was deleted since; [ErrRegression]; [ErrInvalidKey]; [ErrInvalidPosition].
 	Commit(ctx context.Context, key string, epoch uint64, p Position) error
 
 	// Load returns the record of key and changes nothing. It fences nobody.
 	//
-	// Errors: [ErrNotFound] where the key was never acquired or is deleted; [ErrInvalidKey].
+	// Errors: [ErrNotFound] if the key was never acquired or is deleted; [ErrInvalidKey].
 	Load(ctx context.Context, key string) (Record, error)
 
 	// Delete forgets the position of key and fences its owner. The epoch is kept, so that an owner from before the

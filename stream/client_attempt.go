@@ -43,6 +43,7 @@ type attempt[Req, Res any] struct {
 	lost    chan struct{}        // closed by fail, once
 	loss    atomic.Pointer[loss] // written by fail, once
 	aborted atomic.Pointer[loss] // written by whoever sends: grpc has aborted the attempt for a message that is bad
+	answer  atomic.Pointer[loss] // written by whoever receives: the one answer has come, and OK with it
 	suspect chan struct{}        // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
 
 	spoke     bool      // a message has come; owned by whoever receives
@@ -60,6 +61,8 @@ type loss struct {
 	heard   bool   // a gRPC server had accepted the attempt
 	final   Reason // not ReasonUnknown: this package ended the attempt, and the stream with it
 	waited  error  // what the connection waited for when the open was cut short; nil if it did not wait, or nobody knows
+
+	completes func() *loss // takes in what Resume has delivered before it said Complete, and returns what else ends the stream
 }
 
 func newAttempt[Req, Res any](ctx context.Context, epoch uint64, codec *capture) *attempt[Req, Res] {
@@ -181,9 +184,12 @@ func (l *loss) endsWell() bool {
 // hint is what the server said about trying again.
 func (l *loss) hint() rpcstatus.Hint { return rpcstatus.HintOf(l.err, l.trailer) }
 
-// endedBy returns the end of a lost attempt. Where grpc has aborted it for a bad message, Recv may have told of that first,
+// endedBy returns the end of a lost attempt. What ended it after its one answer does not count. Where grpc has aborted it for a bad message, Recv may have told of that first,
 // as CANCELLED or as what Send says: that is not the server's word.
 func (a *attempt[Req, Res]) endedBy() *loss {
+	if answered := a.answer.Load(); answered != nil {
+		return answered
+	}
 	l, bad := a.loss.Load(), a.aborted.Load()
 	if bad == nil || l.origin == fromStream || l.endsWell() {
 		return l

@@ -27,6 +27,14 @@ type Callbacks[Req, Res any] struct {
 	// If Resume is nil, a new attempt sends nothing first.
 	Resume func(ctx context.Context, r *Resumption[Req, Res]) error
 
+	// Request makes the request of each attempt, the first included, of a server-streaming method through
+	// [ClientInterceptor]. original is a copy of what the application has sent. Request may change and return it. from is
+	// the position to resume from, as that of Resume. [Complete] ends the stream with io.EOF, and nothing is sent. Any
+	// other error counts like an error of Resume. If Request is nil, each attempt sends the original request.
+	//
+	// [ResilientServerStreaming] has an argument for it. For methods that take a stream it is an error: use Resume.
+	Request func(original *Req, from checkpoint.Position) (*Req, error)
+
 	// Err returns the error that m reports, or nil if m reports none. Some protocols put into a message what others put
 	// into a status: compacted, too old, overloaded, done.
 	//
@@ -92,10 +100,11 @@ func RestartFrom(p checkpoint.Position) Recovery { return Recovery{restart: true
 
 // Resumption is the attempt that Callbacks.Resume starts. It is valid until Resume returns. One goroutine may use it.
 //
-// StartsAt, Acknowledge and Deliver take effect when Resume returns nil, and not if it returns an error. Acknowledge also
-// takes effect if Resume returns [Complete].
+// StartsAt, Acknowledge and Deliver take effect when Resume returns nil, and not if it returns an error. Acknowledge and
+// Deliver also take effect if Resume returns [Complete].
 type Resumption[Req, Res any] struct {
 	attempt  *attempt[Req, Res]
+	kind     kind
 	position checkpoint.Position
 	cause    error
 
@@ -123,8 +132,11 @@ func (r *Resumption[Req, Res]) Cause() error { return r.cause }
 // returns the cause.
 //
 // A server that answers each message may stop reading if nobody receives its answers. Then Send blocks. If Resume sends
-// many messages, call Recv in between.
+// many messages, call Recv in between. If the method takes one request, Send returns an error.
 func (r *Resumption[Req, Res]) Send(m *Req) error {
+	if r.kind == serverStreaming {
+		return errOneRequest
+	}
 	err := r.attempt.send(m)
 	switch r.attempt.said(err) {
 	case outbox.Dead, outbox.Lost:
@@ -136,8 +148,11 @@ func (r *Resumption[Req, Res]) Send(m *Req) error {
 }
 
 // Recv receives a message from this attempt. The application and the other callbacks do not see the message, unless
-// Resume passes it to Deliver.
+// Resume passes it to Deliver. If the method answers once, Recv returns an error.
 func (r *Resumption[Req, Res]) Recv() (*Res, error) {
+	if r.kind == clientStreaming {
+		return nil, errOneAnswer
+	}
 	m, err := r.attempt.recv(nil)
 	if err != nil {
 		r.attempt.recvFailed(err)

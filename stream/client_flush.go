@@ -13,10 +13,20 @@ import (
 // and otherwise with the reason for which the stream ended. With WithReplay, the messages that are not acknowledged are in
 // [ClientStream.Unacked].
 //
+// If an interceptor has rejected a message in Send and again in a replay, the stream has dropped that message. The next Flush
+// returns an error with ReasonSendsInDoubt when all the others are acknowledged, once.
+//
 // Acknowledgements arrive by Recv. If nobody receives while Flush waits, the stream receives by itself, and keeps up to
 // 65,536 messages or 16 MiB for Recv. Flush needs Callbacks.Acked. Without it, Flush returns an error with ReasonOptions.
+//
+// The answer of a client-streaming method acknowledges everything. So there Flush needs CloseSend before it, and returns when
+// the answer is there.
 func (s *ClientStream[Req, Res]) Flush(ctx context.Context) error {
-	if s.callbacks.Acked == nil {
+	switch {
+	case s.kind == clientStreaming && !s.outbox.IsClosed():
+		return s.refusal(&Error{Op: "flush", Reason: ReasonOptions, Cause: errors.New(
+			"Flush needs CloseSend before it: a client-streaming method acknowledges with its answer")})
+	case s.callbacks.Acked == nil && s.kind != clientStreaming:
 		return s.refusal(&Error{Op: "flush", Reason: ReasonOptions, Cause: errors.New("Flush needs Callbacks.Acked")})
 	}
 	if s.outbox.Watch() {
@@ -25,7 +35,7 @@ func (s *ClientStream[Req, Res]) Flush(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.outbox.Wake)
 	defer stop()
 	if s.outbox.AwaitAcked(func() bool { return ctx.Err() != nil }) {
-		return nil
+		return s.rejectedSince()
 	}
 	left := s.outbox.Stats()
 	missing := fmt.Errorf("%d messages were sent, and %d of them are acknowledged", left.LastSeq, left.Acked)
@@ -41,6 +51,17 @@ func (s *ClientStream[Req, Res]) Flush(ctx context.Context) error {
 		e.Reason, e.Cause = end.Reason, fmt.Errorf("%w: %w", missing, end.Cause)
 	}
 	return s.refusal(e)
+}
+
+// rejectedSince is the error of messages that were dropped since the last Flush, and nil if there are none.
+func (s *ClientStream[Req, Res]) rejectedSince() error {
+	all := s.counts.rejected.Load()
+	n := all - s.counts.rejectedTold.Swap(all)
+	if n == 0 {
+		return nil
+	}
+	return s.refusal(&Error{Op: "flush", Reason: ReasonSendsInDoubt, Cause: fmt.Errorf(
+		"an interceptor has rejected messages twice, and the stream has dropped them: %d", n)})
 }
 
 // Unacked returns the messages that WithReplay keeps because they are not acknowledged, with their sequence numbers, in the

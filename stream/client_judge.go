@@ -37,9 +37,11 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at inbox.Standing, sent outbox.C
 //	Complete of Resume                                  the end with OK, if everything is acknowledged; else ReasonUnacked
 //	OK of the server, before CloseSend, WithEndless     planned: resumed, and no failure
 //	OK of the server                                    as Complete
+//	the server: an attempt of another client has come   the end, ReasonSuperseded
 //	this package, for good (a gap that stays, …)        the end, with its reason
 //	what says that the position is lost                 Lost is asked; else the end, ReasonPositionLost
 //	what the table of Resumable does not resume         the end: ReasonServer, or ReasonResume for a callback
+//	the server: drained, or the attempt's age           planned: resumed, and no failure
 //	anything else                                       resumed, if it is safe: checkSafe
 func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent outbox.Counts) *attemptError {
 	s.trailer.Store(&l.trailer)
@@ -58,6 +60,8 @@ func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent outbox
 		return s.checkSafe(e, at, sent, false)
 	case l.endsWell():
 		return s.endedWell(e)
+	case s.isSuperseded(l):
+		return e.endsWith(ReasonSuperseded)
 	case l.final == ReasonPositionLost, l.final == ReasonUnknown && s.saysLost(l):
 		return s.recoverPosition(e, at, sent)
 	case l.final != ReasonUnknown:
@@ -66,6 +70,7 @@ func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent outbox
 		return s.refusedBy(e, l)
 	}
 	s.remember(l)
+	e.planned = l.plannedByServer()
 	return s.checkSafe(e, at, sent, false)
 }
 
@@ -79,12 +84,13 @@ var errEndless = errors.New("the server ended the stream, which is endless, with
 
 // isPlanned reports whether l is an end that the stream goes on after by itself.
 func (s *ClientStream[Req, Res]) isPlanned(l *loss) bool {
-	return s.options.endless && l.endsWell() && !errors.Is(l.err, Complete) && !s.outbox.IsClosed()
+	half := s.kind != serverStreaming && s.outbox.IsClosed() // the application has called CloseSend
+	return s.options.endless && l.endsWell() && !errors.Is(l.err, Complete) && !half
 }
 
 // endedWell is the end of the stream with OK. That is no receipt for what was sent (invariant 32).
 func (s *ClientStream[Req, Res]) endedWell(e *attemptError) *attemptError {
-	if s.options.okAcknowledges {
+	if s.options.okAcknowledges || s.kind == clientStreaming {
 		s.outbox.AcknowledgeAll()
 	}
 	if sent := s.outbox.Stats(); sent.Unacked > 0 {
@@ -110,6 +116,9 @@ func (s *ClientStream[Req, Res]) remember(l *loss) {
 
 // mayResume is the table of Resumable, or what replaces it.
 func (s *ClientStream[Req, Res]) mayResume(l *loss) (may bool) {
+	if l.supersededBy() > 0 {
+		return !s.isSuperseded(l)
+	}
 	if s.options.resumable != nil && l.origin != fromStream {
 		s.calling(func() { may = s.options.resumable(l.err) })
 		return may

@@ -58,6 +58,11 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 	}
 	switch verdict := result.(type) {
 	case *loss:
+		if verdict.completes != nil {
+			if told := verdict.completes(); told != nil {
+				verdict = told
+			}
+		}
 		return nil, s.judge(verdict, inbox.Standing{Position: from}, outbox.Counts{})
 	case *openError:
 		return nil, s.judgeOpen(verdict, from)
@@ -135,7 +140,7 @@ func (s *ClientStream[Req, Res]) openOnce(
 	defer stop()
 	stopLimit := s.limitOpen(a)
 	defer stopLimit()
-	r := &Resumption[Req, Res]{attempt: a, position: from, cause: cause}
+	r := &Resumption[Req, Res]{attempt: a, kind: s.kind, position: from, cause: cause}
 	op, err := s.start(a, r)
 	returned = true
 	if errors.Is(err, Complete) && r.ackedKnown && !s.outbox.AcknowledgeStart(r.acked) { // no attempt takes over what Resume has learned
@@ -147,11 +152,19 @@ func (s *ClientStream[Req, Res]) openOnce(
 	if err == nil && (l == nil || l.origin != fromStream) {
 		return &opened[Req, Res]{attempt: a, resumption: r}, nil
 	}
-	if refused := a.link.refused.Load(); refused != nil {
-		a.fail(&loss{op: "open", err: *refused, final: ReasonOptions})
+	l = &loss{op: op, err: err, origin: originOfOpen(op, err)}
+	if _, large := errors.AsType[positionSizeError](err); large {
+		l.final = ReasonOptions
 	}
-	a.fail(&loss{op: op, err: err, origin: originOfOpen(op, err)})
-	return nil, a.loss.Load().toldBy(op, err).waitedFor(err)
+	if refused := a.link.refused.Load(); refused != nil {
+		l = &loss{op: "open", err: *refused, final: ReasonOptions}
+	}
+	a.fail(l)
+	l = a.loss.Load().toldBy(op, err).waitedFor(err)
+	if l.endsWell() && len(r.deliver) > 0 {
+		l.completes = func() *loss { return s.completed(r) }
+	}
+	return nil, l
 }
 
 // waitedFor adds to a loss what the open has waited for, if err tells: grpc says so only when it stops waiting.
@@ -203,13 +216,7 @@ func (s *ClientStream[Req, Res]) start(a *attempt[Req, Res], r *Resumption[Req, 
 		opts = append(opts, grpc.ForceCodecV2(a.codec))
 	}
 	s.calling(func() {
-		op = "open"
-		var opened Bidi[Req, Res]
-		if opened, err = s.open(withLink(a.ctx, &a.link), opts); err != nil {
-			return
-		}
-		a.started(opened)
-		if s.callbacks.Resume != nil {
+		if op, err = s.first(a, r.position, opts); err == nil && s.callbacks.Resume != nil {
 			op, err = "resume", s.callbacks.Resume(a.ctx, r)
 		}
 	})

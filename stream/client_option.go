@@ -55,6 +55,7 @@ type clientOptions struct {
 	commitTimeout   time.Duration
 	storeConfigured bool
 	nilStoreOption  bool
+	streamID        StreamID // zero: no metadata is sent
 }
 
 // policyChain is what the options for one scope of policies gave.
@@ -107,6 +108,7 @@ func (o *clientOptions) validate(has callbackSet) error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
+	o.validateKind(has, refuse)
 	o.validateSending(has, refuse)
 	o.validatePositions(has, refuse)
 	o.validateStore(has, refuse)
@@ -125,7 +127,7 @@ type refusal func(bad bool, format string, args ...any)
 
 func (o *clientOptions) validateSending(has callbackSet, refuse refusal) {
 	refuse(o.replay && o.atMostOnce, "WithReplay and WithAtMostOnceSends exclude each other")
-	refuse(o.replay && !has.acked, "WithReplay needs Callbacks.Acked: nothing would ever leave the buffer")
+	refuse(o.replay && !has.acked && has.kind == bidirectional, "WithReplay needs Callbacks.Acked: nothing would ever leave the buffer")
 	refuse(!o.replay && has.replay, "Callbacks.Replay needs WithReplay")
 	refuse(o.replay && o.replayLimits.Messages < 0 && o.replayLimits.Bytes < 0, "ReplayLimits needs a limit")
 	refuse(o.okAcknowledges && !o.replay, "WithOKAcknowledges needs WithReplay")
@@ -138,15 +140,16 @@ func (o *clientOptions) validatePositions(has callbackSet, refuse refusal) {
 	refuse(o.overflow > OverflowDeliver, "unknown Overflow %d", o.overflow)
 	refuse(o.gapDetection && !has.checkpoint, "WithGapDetection needs Callbacks.Checkpoint")
 	refuse(has.checkpoint && !o.usesPositions(has), "Callbacks.Checkpoint needs Callbacks.Resume, which tells the server where to go on: "+
-		"without it a break loses messages. Or use WithReplay, if the server knows what it has sent; WithRestart, if it starts over; "+
+		"without it a break loses messages. Or use WithResumeMetadata, if the server reads that; WithReplay, if the server knows what it has sent; WithRestart, if it starts over; "+
 		"or WithoutResume, if the first break is the end")
-	refuse(!o.position.IsZero() && !has.resume, "WithPosition needs Callbacks.Resume, which tells the server where to start")
+	refuse(!o.position.IsZero() && !has.resume && !has.asks && !o.sendsMetadata(),
+		"WithPosition needs Callbacks.Resume, which tells the server where to start, or WithResumeMetadata")
 	refuse(!o.position.IsZero() && o.store != nil, "WithPosition and WithStore exclude each other: the store has the position")
 }
 
 // usesPositions reports whether anything comes of the positions that Checkpoint tells.
 func (o *clientOptions) usesPositions(has callbackSet) bool {
-	return has.resume || o.replay || o.restart || o.resumeOff && o.store == nil
+	return has.resume || has.asks || o.replay || o.restart || o.sendsMetadata() || o.resumeOff && o.store == nil
 }
 
 func (o *clientOptions) validateStore(has callbackSet, refuse refusal) {
@@ -182,7 +185,19 @@ func joined(errs []error) error {
 }
 
 // callbackSet tells which callbacks there are.
-type callbackSet struct{ acked, checkpoint, replay, resume bool }
+type callbackSet struct {
+	method
+	acked, checkpoint, control, replay, request, resume, sequence bool
+}
+
+// set tells which callbacks there are, for a method.
+func (c *Callbacks[Req, Res]) set(of method) callbackSet {
+	return callbackSet{
+		method: of,
+		acked:  c.Acked != nil, checkpoint: c.Checkpoint != nil, control: c.Control != nil, replay: c.Replay != nil,
+		request: c.Request != nil, resume: c.Resume != nil, sequence: c.Sequence != nil,
+	}
+}
 
 // withDefaults returns the limits with zero and negative values replaced.
 func (l ReplayLimits) withDefaults() ReplayLimits {

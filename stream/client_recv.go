@@ -26,9 +26,11 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 			}
 			return nil, err
 		case m != nil:
+			s.awaitEnd()
 			return m, nil
 		}
 		if m, mine, _ := s.receiveFrom(a, into, false); mine {
+			s.awaitEnd()
 			return m, nil
 		}
 		into = nil // a codec that does not reset messages would leave something in it
@@ -57,6 +59,9 @@ func (s *ClientStream[Req, Res]) receiveFrom(a *attempt[Req, Res], into *Res, qu
 // take accounts for m, which a has received. It reports whether m is the application's, now, and whether more may be taken
 // from a.
 func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) (mine, alive bool) {
+	if s.kind == clientStreaming {
+		return s.takeAnswer(a, m, queue)
+	}
 	if told := s.callbacks.Err; told != nil {
 		if err := told(m); err != nil {
 			return s.takeNothing(a, &loss{op: "recv", err: err, origin: originOf(err, fromCallback)})

@@ -75,6 +75,7 @@ func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k outbox.Kept, 
 		return false, false
 	case outbox.GivenUp:
 		if k.Refused && s.isLastWord(&loss{op: "replay", err: err, origin: originOf(err, fromCallback)}) {
+			s.counts.rejected.Add(1)
 			return false, true
 		}
 	case outbox.Aborted:

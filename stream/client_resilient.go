@@ -34,13 +34,13 @@ func Resilient[Req, Res any, S Bidi[Req, Res]](
 	opts ...ClientOption,
 ) (*ClientStream[Req, Res], error) {
 	if open == nil {
-		return nil, &Error{Op: "open", Reason: ReasonOptions, Cause: errors.New("open is nil")}
+		return nil, wrongOptions(errors.New("open is nil"))
 	}
-	s, err := newClientStream(ctx, callbacks, opts)
+	s, err := newClientStream(ctx, method{kind: bidirectional}, callbacks, opts)
 	if err != nil {
 		return nil, err
 	}
-	s.open = func(ctx context.Context, opts []grpc.CallOption) (Bidi[Req, Res], error) {
+	s.open = func(ctx context.Context, _ *Req, opts []grpc.CallOption) (Bidi[Req, Res], error) {
 		return open(ctx, opts...)
 	}
 	return s.launch()
@@ -59,7 +59,9 @@ type ClientStream[Req, Res any] struct {
 	caller    context.Context //nolint:containedctx // what the application gave: its end is the application's own
 	options   clientOptions
 	callbacks Callbacks[Req, Res]
-	open      func(context.Context, []grpc.CallOption) (Bidi[Req, Res], error)
+	kind      kind
+	request   func(from checkpoint.Position) (*Req, error) // of a method that takes one; nil for others
+	open      func(context.Context, *Req, []grpc.CallOption) (Bidi[Req, Res], error)
 	life      failsafe.Executor[any] // of policies held for life; nil where there is none
 	outage    failsafe.Executor[any]
 	opening   failsafe.Executor[any]
@@ -102,24 +104,20 @@ type heard struct {
 }
 
 func newClientStream[Req, Res any](
-	ctx context.Context, callbacks Callbacks[Req, Res], opts []ClientOption,
+	ctx context.Context, of method, callbacks Callbacks[Req, Res], opts []ClientOption,
 ) (*ClientStream[Req, Res], error) {
 	o := defaultClientOptions()
 	for _, opt := range opts {
 		if opt == nil {
-			return nil, &Error{Op: "open", Reason: ReasonOptions, Cause: errors.New("an option is nil")}
+			return nil, wrongOptions(errors.New("an option is nil"))
 		}
 		opt.applyClient(&o)
 	}
-	has := callbackSet{
-		acked: callbacks.Acked != nil, checkpoint: callbacks.Checkpoint != nil, replay: callbacks.Replay != nil,
-		resume: callbacks.Resume != nil,
-	}
-	if err := o.validate(has); err != nil {
-		return nil, &Error{Op: "open", Reason: ReasonOptions, Cause: err}
+	if err := o.validate(callbacks.set(of)); err != nil {
+		return nil, wrongOptions(err)
 	}
 	s := &ClientStream[Req, Res]{
-		caller: ctx, options: o, callbacks: callbacks,
+		caller: ctx, options: o, kind: of.kind, callbacks: callbacks,
 		attached: make(chan struct{}), done: make(chan struct{}), born: time.Now(),
 	}
 	if c := codecOf(o.call); c != nil {
@@ -148,9 +146,12 @@ func newClientStream[Req, Res any](
 	}
 	limits := o.replayLimits.withDefaults()
 	s.outbox = outbox.New[*attempt[Req, Res]](outbox.Config{
-		Replay: o.replay, Messages: limits.Messages, Bytes: limits.Bytes, FailWhenFull: limits.FailWhenFull,
-		Explicit: callbacks.Sequence != nil,
+		Replay: o.replay, Messages: limits.Messages, Bytes: limits.Bytes, Explicit: callbacks.Sequence != nil,
+		FailWhenFull: limits.FailWhenFull || of.kind == clientStreaming, // nothing would make room
 	})
+	if of.kind == serverStreaming {
+		s.outbox.CloseSend() // nothing is to be sent
+	}
 	return s, nil
 }
 

@@ -89,6 +89,9 @@ func (s *ClientStream[Req, Res]) notSent(verdict outbox.Verdict, seq uint64) err
 	case outbox.Ended:
 		return s.outbox.Err()
 	case outbox.Closed:
+		if s.kind == serverStreaming {
+			return refused(errOneRequest)
+		}
 		return refused(errors.New("Send after CloseSend"))
 	case outbox.OutOfOrder:
 		return refused(fmt.Errorf("sequence number %d does not follow %d", seq, w.LastSeq))

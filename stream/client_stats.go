@@ -16,6 +16,7 @@ type Stats struct {
 
 	Sent        uint64 // messages that Send has accepted
 	Replayed    uint64 // messages that were sent again
+	Rejected    uint64 // messages that WithReplay has dropped because an interceptor rejected them twice
 	LastSeq     uint64 // the highest sequence number sent
 	Acked       uint64 // the highest sequence number acknowledged
 	Unacked     int    // messages that WithReplay keeps until they are acknowledged
@@ -40,7 +41,9 @@ type Stats struct {
 
 // counts are the counters that belong to neither half of a stream.
 type counts struct {
-	attempts, outages, resumes, replayed atomic.Uint64
+	attempts, outages, resumes, replayed, rejected atomic.Uint64
+
+	rejectedTold atomic.Uint64 // how many of rejected Flush has told of
 }
 
 // Stats returns a snapshot. It is cheap. It may be called at any time, from any goroutine.
@@ -48,7 +51,7 @@ func (s *ClientStream[Req, Res]) Stats() Stats {
 	st := Stats{
 		State:    s.State(),
 		Attempts: s.counts.attempts.Load(), Outages: s.counts.outages.Load(),
-		Resumes: s.counts.resumes.Load(), Replayed: s.counts.replayed.Load(),
+		Resumes: s.counts.resumes.Load(), Replayed: s.counts.replayed.Load(), Rejected: s.counts.rejected.Load(),
 		EventsDropped: s.events.droppedEvents(),
 	}
 	if e := s.lastErr.Load(); e != nil {

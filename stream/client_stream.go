@@ -85,7 +85,11 @@ func (s *ClientStream[Req, Res]) Context() context.Context { return s.ctx }
 // Header returns the header metadata of the current attempt. It waits for it, across outages. If the stream ends before a
 // header arrives, it returns nil. Recv returns the cause. The error is always nil.
 func (s *ClientStream[Req, Res]) Header() (metadata.MD, error) {
-	for a := s.newest.Load(); ; {
+	a := s.newest.Load()
+	if a == nil { // the stream was complete at once
+		return nil, nil
+	}
+	for {
 		if md, err := a.stream.Header(); err == nil && md != nil {
 			return md, nil
 		}

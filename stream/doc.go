@@ -12,6 +12,8 @@
 //		Control: func(m *pb.Response) bool { return m.GetNumber() == 0 }, // only an acknowledgement
 //	}, stream.WithReplay(stream.ReplayLimits{}))
 //
+// [ResilientServerStreaming] and [ResilientClientStreaming] are for methods that take one request, or answer once.
+//
 // Use s like the stream that client.Chat returns. Each gRPC stream under s is an attempt. Attempts are numbered from 1.
 // If an attempt is lost, failsafe-go policies decide whether and when the next one is opened. Then Resume tells the
 // server where to continue, and messages that the server has not acknowledged are sent again.

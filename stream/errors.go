@@ -13,7 +13,7 @@ import (
 	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
-// Complete is returned by a Resume callback, or by Callbacks.Err, if nothing remains to be done. Nothing more is sent, and
+// Complete is returned by a Resume or Request callback, or by Callbacks.Err, if nothing remains. Nothing more is sent, and
 // the stream ends as if the server had ended it with OK. WithEndless does not change that.
 var Complete = errors.New("stream: nothing remains to be done") //nolint:errname,gochecknoglobals,staticcheck // not a failure, like io.EOF
 
@@ -73,6 +73,9 @@ const (
 	// ReasonUnacked means that the server ended the stream with OK and has not acknowledged everything that was sent. See
 	// [ClientStream.Unacked]. Use WithOKAcknowledges if OK means that the server has it.
 	ReasonUnacked
+	// ReasonSuperseded means that the server has ended the stream because another client has opened an attempt with the same
+	// stream id. See [WithResumeMetadata].
+	ReasonSuperseded
 	// ReasonOptions means that options, callbacks or arguments contradict each other, or that a method needs an option or
 	// a callback that was not given.
 	ReasonOptions
@@ -88,7 +91,8 @@ func (r Reason) String() string {
 		ReasonPoison: "poisoned position", ReasonProtocol: "protocol broken", ReasonHeldOverflow: "too much held",
 		ReasonResume: "callback failed", ReasonFenced: "fenced by another owner", ReasonStore: "store failed",
 		ReasonWindowFull: "replay buffer full", ReasonMessage: "message refused",
-		ReasonUnacked: "not everything is acknowledged", ReasonOptions: "wrong options",
+		ReasonUnacked: "not everything is acknowledged", ReasonSuperseded: "superseded by another client",
+		ReasonOptions: "wrong options",
 	}
 	if int(r) >= len(texts) {
 		return fmt.Sprintf("reason(%d)", uint8(r))
@@ -163,7 +167,7 @@ func (e *Error) Unwrap() error { return e.Cause }
 //	ReasonGap, ReasonUnacked              DATA_LOSS
 //	ReasonProtocol                        INTERNAL
 //	ReasonHeldOverflow, ReasonWindowFull  RESOURCE_EXHAUSTED
-//	ReasonFenced                          ABORTED
+//	ReasonFenced, ReasonSuperseded        ABORTED
 //	ReasonOptions                         INVALID_ARGUMENT
 //
 // With ReasonContext it is CANCELLED or DEADLINE_EXCEEDED. Otherwise it is the status of the cause: the server's own, or
@@ -195,7 +199,7 @@ func (r Reason) code() (code codes.Code, ofItsOwn bool) {
 		return codes.Internal, true
 	case ReasonHeldOverflow, ReasonWindowFull:
 		return codes.ResourceExhausted, true
-	case ReasonFenced:
+	case ReasonFenced, ReasonSuperseded:
 		return codes.Aborted, true
 	case ReasonOptions:
 		return codes.InvalidArgument, true

@@ -197,6 +197,7 @@ type world struct {
 	*testnet.Memory
 	t      *testing.T
 	feed   *feed
+	serves testpb.TestServiceServer // the feed, or what stands in its place
 	server *grpc.Server
 	conn   *grpc.ClientConn
 	watch  *watchdog
@@ -205,7 +206,13 @@ type world struct {
 // newWorld starts one. It belongs in a bubble.
 func newWorld(t *testing.T, f *feed, opts ...grpc.DialOption) *world {
 	t.Helper()
-	w := &world{Memory: testnet.NewMemory(), t: t, feed: f, watch: newWatchdog(t)}
+	return newWorldOf(t, f, f, opts...)
+}
+
+// newWorldOf is newWorld with another server.
+func newWorldOf(t *testing.T, f *feed, serves testpb.TestServiceServer, opts ...grpc.DialOption) *world {
+	t.Helper()
+	w := &world{Memory: testnet.NewMemory(), t: t, feed: f, serves: serves, watch: newWatchdog(t)}
 	w.start()
 	conn, err := w.Client(append([]grpc.DialOption{grpc.WithConnectParams(fastConnect), noSpinning(t)}, opts...)...)
 	require.NoError(t, err)
@@ -228,7 +235,7 @@ var fastConnect = grpc.ConnectParams{
 // start starts the server, on a new listener.
 func (w *world) start() {
 	server := grpc.NewServer(w.feed.options...)
-	testpb.RegisterTestServiceServer(server, w.feed)
+	testpb.RegisterTestServiceServer(server, w.serves)
 	w.server = server
 	listener := w.Listener()
 	go func() { _ = server.Serve(listener) }() // ends with the server, which the cleanup stops

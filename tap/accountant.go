@@ -17,7 +17,7 @@ import (
 )
 
 // Accountant admits RPCs like a [ServerInHandle] and learns how they end. Permits taken at admission are held until the
-// handler has returned, also where the client has gone before; breakers and throttlers see the real outcome. So it has
+// handler has returned, even if the client has gone before; breakers and throttlers see the real outcome. So it has
 // two parts, and a server needs both: Handle for grpc.InTapHandle, and the Accountant itself for grpc.StatsHandler. Its
 // interceptors let permits come back earlier. ServerOptions has all of them.
 //
@@ -68,13 +68,13 @@ func (a *Accountant) ServerOptions() []grpc.ServerOption {
 func (a *Accountant) UnaryInterceptor(
 	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
-	defer a.handlerReturned(ctx) // also if the handler panics
+	defer a.handlerReturned(ctx) // even if the handler panics
 	return handler(ctx, req)
 }
 
 // StreamInterceptor is UnaryInterceptor for streams.
 func (a *Accountant) StreamInterceptor(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	defer a.handlerReturned(stream.Context()) // also if the handler panics
+	defer a.handlerReturned(stream.Context()) // even if the handler panics
 	return handler(srv, stream)
 }
 

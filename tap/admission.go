@@ -15,7 +15,7 @@ type admission struct {
 	method     string      // set at construction, then read only
 	since      time.Time   // set at construction, then read only
 	permits    []permit    // written by Handle, read by whoever ends it
-	first      [4]permit   // holds the permits where there are no more
+	first      [4]permit   // holds the permits if there are no more
 	stop       func() bool // ends the watch for the context; written by TagRPC, read by HandleRPC, in one goroutine
 	state      atomic.Uint32
 	returned   bool // the handler has returned, and occupancies are over; owned by the goroutine of the handler

@@ -65,7 +65,7 @@ type trialPermit struct{ gate *breakerGate }
 
 func (p *trialPermit) end(o outcome, err error) {
 	judged := false
-	defer func() { // also if a condition of the breaker panics
+	defer func() { // even if a condition of the breaker panics
 		if !judged {
 			trial.Return(p.gate.breaker)
 		}

@@ -22,8 +22,8 @@
 //   - ServerInHandle allocates nothing, but for the keys that it meets for the first time, and for what differs from one
 //     refusal to the next.
 //   - Every refusal carries a status that says what to do.
-//   - A permit that an Accountant has taken is held until the handler has returned, also where the client has gone long
-//     before. It is given back once, also where the RPC never got to a handler.
+//   - A permit that an Accountant has taken is held until the handler has returned, even if the client has gone long
+//     before. It is given back once, even if the RPC never got to a handler.
 //   - A breaker sees what is the server's fault as a failure, and no admission, refusal or cancellation as anything. The
 //     permits of its trial are neither lost nor exceeded.
 //   - With the Accountant's interceptors, which ServerOptions has, a permit is free before the answer is on its way: a client
@@ -36,7 +36,7 @@
 //
 // # Not guaranteed
 //
-//   - A rate limiter's permit is spent also where another policy refuses after it.
+//   - A rate limiter's permit is spent even if another policy refuses after it.
 //   - A level or a key that comes from metadata is what the client says. See [WithPriority] and [ByMetadata].
 //   - In a refused RPC's context a deadline's timer runs on until the deadline: grpc does not cancel it.
 //   - Taps are for grpc's own transport. Behind grpc.Server.ServeHTTP none is called.
@@ -47,7 +47,7 @@
 //
 // # Errors
 //
-//	rate limiter, bulkhead, adaptive limiter, throttler  RESOURCE_EXHAUSTED, with RetryInfo where [WithRetryDelay] says
+//	rate limiter, bulkhead, adaptive limiter, throttler  RESOURCE_EXHAUSTED, with RetryInfo if [WithRetryDelay] says
 //	breaker open                                         UNAVAILABLE, with the remaining delay as RetryInfo
 //	deadline has passed                                  DEADLINE_EXCEEDED
 //	no name of a method                                  UNIMPLEMENTED

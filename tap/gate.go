@@ -25,7 +25,7 @@ type gate interface {
 
 // permit is what an RPC holds until it ends.
 type permit interface {
-	// end is called once. err is set where the outcome is a fault.
+	// end is called once. err is set if the outcome is a fault.
 	end(o outcome, err error)
 }
 
@@ -93,7 +93,7 @@ func (m gateMaker) gatesOf(policies []failsafe.Policy[any]) ([]gate, error) {
 	return gates, errors.Join(errs...)
 }
 
-// The fields of all gates are set at construction, then read only, except where they are atomic.
+// The fields of all gates are set at construction, then read only, but for the atomic ones.
 
 type rateGate struct {
 	limiter ratelimiter.RateLimiter[any]

@@ -51,7 +51,7 @@ func Chain(handles ...grpctap.ServerInHandle) grpctap.ServerInHandle {
 	}
 }
 
-// doorContext is for a chain where a handle has derived a context from an Accountant's: its Err need not be that of the
+// doorContext is for a chain in which a handle has derived a context from an Accountant's: its Err need not be that of the
 // admission. See there.
 type doorContext struct{ context.Context } //nolint:containedctx // it is a context
 

@@ -21,7 +21,7 @@ const (
 	maxRotations = 8           // how many keys in use are passed over in the search for an idle one
 )
 
-// ByMetadata is a key for [WithKey]: the first value of a metadata field, "" where there is none. A client can send what
+// ByMetadata is a key for [WithKey]: the first value of a metadata field, "" if there is none. A client can send what
 // it likes, so use a field that somebody trusted sets or checks.
 func ByMetadata(name string) func(context.Context, *grpctap.Info) string {
 	name = strings.ToLower(name)
@@ -85,7 +85,7 @@ func newKeyTable(rule keyRule, gates gateMaker) (*keyTable, error) {
 	return t, err
 }
 
-// newEntry makes the entry for a key. Where its policies are wrong, it refuses every RPC.
+// newEntry makes the entry for a key. If its policies are wrong, it refuses every RPC.
 func (t *keyTable) newEntry(key string) (*keyEntry, error) {
 	e := &keyEntry{table: t, key: key}
 	gates, err := t.gates.gatesOf(t.policies(key))
@@ -111,7 +111,7 @@ func (t *keyTable) find(ctx context.Context, info *grpctap.Info) *keyEntry {
 	return t.insert(e, now)
 }
 
-// known returns the entry of a key, or the one for overflow where the key has none and there is no room.
+// known returns the entry of a key, or the one for overflow if the key has none and there is no room.
 func (t *keyTable) known(key string, now time.Time) (*keyEntry, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -33,7 +33,7 @@ func (r levelReader) wanted(prioritized bool) levelReader {
 	return noLevel
 }
 
-// levelOf returns the level of an RPC, from 0 to 499; 0 where nobody says. Policies use it as an index: nothing else may
+// levelOf returns the level of an RPC, from 0 to 499; 0 if nobody says. Policies use it as an index: nothing else may
 // pass.
 func (r levelReader) levelOf(ctx context.Context, header metadata.MD) (int, *refusal) {
 	lowest, highest := priority.VeryLow.MinLevel(), priority.VeryHigh.MaxLevel()

@@ -8,7 +8,7 @@ import (
 // Observer is told what happens to RPCs. It implements one or more of the …Observer interfaces of this package.
 //
 // The calls come one at a time, in the order of the events, from a goroutine of their own: the tap does not wait for an
-// observer. Where one falls more than 1,024 events behind, events are dropped; [Counters] miss none.
+// observer. If one falls more than 1,024 events behind, events are dropped; [Counters] miss none.
 type Observer any
 
 // Info is what every event carries.

@@ -45,8 +45,8 @@ type keyRule struct {
 // Default: none.
 //
 // A policy is asked for a permit without waiting, whatever its longest wait is. A rate limiter's permit is spent even
-// where a later policy refuses: put rate limiters last. Those of WithKey and WithMethodPolicies are asked before, so
-// theirs are spent also where these policies refuse. These policies have a place in a tap:
+// if a later policy refuses: put rate limiters last. Those of WithKey and WithMethodPolicies are asked before, so
+// theirs are spent even if these policies refuse. These policies have a place in a tap:
 //
 //   - rate limiters;
 //   - circuit breakers and adaptive throttlers, also prioritized ones. A [ServerInHandle] only asks them: somebody else
@@ -61,7 +61,7 @@ func WithPolicies(policies ...failsafe.Policy[any]) Option {
 }
 
 // WithMethodPolicies sets policies for the methods of a pattern: "/pkg.Service/Method", "/pkg.Service/*" or "*". The
-// methods of a pattern share the policies. Where several patterns fit a method the most specific one wins, and of two
+// methods of a pattern share the policies. If several patterns fit a method the most specific one wins, and of two
 // options with one pattern the later. They are asked before those of [WithPolicies]. Default: none.
 func WithMethodPolicies(pattern string, policies ...failsafe.Policy[any]) Option {
 	return Option{func(o *options) { o.methods = append(o.methods, methodRule{pattern: pattern, policies: policies}) }}
@@ -92,14 +92,14 @@ func WithKey(
 	return Option{func(o *options) { o.keys = append(o.keys, keyRule{key, policies, maxKeys}) }}
 }
 
-// WithPriority makes prioritized policies rank an RPC by its metadata where the context says nothing: x-failsafe-level and
+// WithPriority makes prioritized policies rank an RPC by its metadata if the context says nothing: x-failsafe-level and
 // x-failsafe-priority, as failsafe-go's clients send them. They refuse a value that is no number, out of range or given
 // twice with INVALID_ARGUMENT. Default: off, since it lets clients choose their own priority.
 func WithPriority() Option {
 	return Option{func(o *options) { o.levels = levelOfMetadata }}
 }
 
-// WithRetryDelay sets what a refusal tells clients to wait (google.rpc.RetryInfo) where the policy does not know: all
+// WithRetryDelay sets what a refusal tells clients to wait (google.rpc.RetryInfo) if the policy does not know: all
 // policies but an open circuit breaker. Zero, the default, or less: nothing, and clients see no hint.
 func WithRetryDelay(d time.Duration) Option {
 	return Option{func(o *options) { o.delay = d }}

@@ -21,7 +21,7 @@ const (
 	ReasonThrottler                     // RESOURCE_EXHAUSTED
 	ReasonCircuitBreaker                // UNAVAILABLE
 	ReasonExpired                       // DEADLINE_EXCEEDED: the caller has gone
-	ReasonMalformed                     // INVALID_ARGUMENT or, where the method's name is none, UNIMPLEMENTED
+	ReasonMalformed                     // INVALID_ARGUMENT or, if the method's name is none, UNIMPLEMENTED
 	ReasonMisconfigured                 // INTERNAL: what Validate tells
 	reasonCount
 )

@@ -19,7 +19,7 @@ type rules struct {
 	server   []gate
 	methods  methods.Map[methodGates]
 	keys     []*keyTable
-	broken   *refusal // where the options are wrong: what every RPC gets
+	broken   *refusal // if the options are wrong: what every RPC gets
 	fault    func(error) bool
 	counters *Counters
 	events   *events
@@ -31,7 +31,7 @@ type methodGates struct {
 	exempt bool
 }
 
-// newRules returns rules that can be used also where there is an error: they refuse everything.
+// newRules returns rules that can be used even if there is an error: they refuse everything.
 func newRules(opts []Option, accounts bool) (*rules, error) {
 	o, err := optionsOf(opts)
 	errs := []error{err}

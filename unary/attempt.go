@@ -6,7 +6,7 @@ import "strconv"
 // as go-grpc-middleware has it. The first attempt has none. Names that begin with grpc- are grpc's own.
 const attemptKey = "x-retry-attempt"
 
-// attemptOf returns how many attempts were made before, as metadata tell it; zero where they do not.
+// attemptOf returns how many attempts were made before, as metadata tell it; zero if they do not.
 func attemptOf(values []string) int {
 	if len(values) == 0 {
 		return 0

@@ -61,8 +61,8 @@ func settle(exec failsafe.ExecutionAttempt[any], delay time.Duration) time.Durat
 // Retryable reports whether NewRetryPolicyBuilder's policies retry after an error:
 //
 //	UNAVAILABLE                    always
-//	DEADLINE_EXCEEDED              where the method is idempotent
-//	RESOURCE_EXHAUSTED             where it is idempotent and the server said when to come back
+//	DEADLINE_EXCEEDED              if the method is idempotent
+//	RESOURCE_EXHAUSTED             if it is idempotent and the server said when to come back
 //	everything else, and denials   never: a breaker that is open is there to make calls fail fast
 //
 // A grpc-retry-pushback-ms that asks not to retry makes it never, and so does a retry policy inside that was stopped, by its
@@ -123,7 +123,7 @@ func ServerFault(err error) bool {
 	}
 }
 
-// NewHedgePolicyBuilder returns a builder of hedge policies: where a call is not done after the delay, another attempt
+// NewHedgePolicyBuilder returns a builder of hedge policies: if a call is not done after the delay, another attempt
 // of it begins, one at most by default, and the first success wins; the others are cancelled. Methods that are not
 // idempotent (see [WithIdempotent]) are not hedged.
 //

@@ -20,7 +20,7 @@ import (
 type side interface {
 	// attempt makes the number-th attempt.
 	attempt(ctx context.Context, number int) (reply any, m made, err error)
-	// blank returns an empty reply, or nil where the type is not known.
+	// blank returns an empty reply, or nil if the type is not known.
 	blank() any
 	// retriedBefore returns how often somebody outside has retried the call, as far as its metadata tell.
 	retriedBefore() int
@@ -48,7 +48,7 @@ type call struct {
 	panicked   atomic.Pointer[PanicError]
 	last       atomic.Pointer[tryError] // what the last attempt failed with
 	retryAfter atomic.Int64             // nanoseconds left of the delay of the breaker that denied last
-	under      *underExecutor           // set before the first attempt, then read only; nil where the chain is no executor
+	under      *underExecutor           // set before the first attempt, then read only; nil if the chain is no executor
 }
 
 // run runs the call. It returns the reply, or the error as the policies left it: see failed. A panic in the attempt or in a

@@ -123,7 +123,7 @@ func (l *level) denies() bool {
 	}
 }
 
-// seen shows the outcome of inner to a policy, which never sees a nil result where there is a reply type: a predicate
+// seen shows the outcome of inner to a policy, which never sees a nil result if there is a reply type: a predicate
 // may then assert the type without fear.
 func seen(inner part) part {
 	return func(exec failsafe.Execution[any]) *result {
@@ -135,7 +135,7 @@ func seen(inner part) part {
 	}
 }
 
-// filled returns r with a reply: a copy where it had none, as hedges may share r.
+// filled returns r with a reply: a copy if it had none, as hedges may share r.
 func filled(e *execution, r *result) *result {
 	if r.Result != nil {
 		return r

@@ -15,7 +15,7 @@ import (
 // ClientInterceptor returns an interceptor that runs unary calls under policies. It is for grpc.WithUnaryInterceptor or
 // grpc.WithChainUnaryInterceptor; those after it see each attempt.
 //
-// Errors: an attempt's own is returned as it is; what a policy made of the call is an [*Error]. Where options are wrong
+// Errors: an attempt's own is returned as it is; what a policy made of the call is an [*Error]. If options are wrong
 // every call fails with INTERNAL: see [Validate].
 func ClientInterceptor(opts ...Option) grpc.UnaryClientInterceptor {
 	base := newOptions(opts)
@@ -59,7 +59,7 @@ type clientCall struct {
 	options    []grpc.CallOption  // set at construction, then read only
 	space      [3]grpc.CallOption // for the options of the first attempt
 
-	flight   *flight                       // nil where attempts do not overlap
+	flight   *flight                       // nil if attempts do not overlap
 	done     atomic.Pointer[clientAttempt] // the attempt that was done last
 	firstTry clientAttempt
 }
@@ -69,7 +69,7 @@ type clientAttempt struct {
 	reply   any
 	header  metadata.MD
 	trailer metadata.MD
-	peer    *peer.Peer     // nil where the caller does not ask
+	peer    *peer.Peer     // nil if the caller does not ask
 	before  *clientAttempt // the one that was done before it; read only once it is done
 }
 
@@ -158,7 +158,7 @@ func (c *clientCall) attemptOptions(a *clientAttempt, number int) []grpc.CallOpt
 }
 
 // handOver copies headers, trailers and the peer to the caller's targets: those of the attempt that the reply or the error
-// came from, or where there is no such attempt those of the last that is done.
+// came from, or if there is no such attempt those of the last that is done.
 func (c *clientCall) handOver(reply any, err error) {
 	a := c.winner(reply, err)
 	if a == nil {

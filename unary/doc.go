@@ -9,7 +9,7 @@
 // # Guarantees
 //
 //   - Every attempt but the first has its own reply, and every attempt its own targets for headers, trailers and the
-//     peer; the winner's are copied to the caller's once. Where attempts overlap, or a policy keeps replies, the first
+//     peer; the winner's are copied to the caller's once. If attempts overlap, or a policy keeps replies, the first
 //     has its own reply, too.
 //   - What a fallback or a cache returns reaches the caller's reply. A reply of another type is an INTERNAL error.
 //   - No attempt begins for a caller that has gone, and none outlives it. Policies wait in the caller's context.
@@ -27,7 +27,7 @@
 //
 // # Not guaranteed
 //
-//   - A retry after UNAVAILABLE may run a handler twice: the first attempt's connection may have broken after it. Where
+//   - A retry after UNAVAILABLE may run a handler twice: the first attempt's connection may have broken after it. If
 //     that does harm, give the request a key by which the server knows it again, or no retry policy.
 //   - What a handler that is tried again put into headers and trailers stays there.
 //   - A reply that is not a protobuf message is copied as a Go value, references included.

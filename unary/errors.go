@@ -21,7 +21,7 @@ type Error struct {
 	Method string
 	// Attempts is how many attempts were made: those that policies denied are not among them.
 	Attempts int
-	// Cause is what lies behind it: circuitbreaker.ErrOpen, say, or a retrypolicy.ExceededError. Where a policy's denial
+	// Cause is what lies behind it: circuitbreaker.ErrOpen, say, or a retrypolicy.ExceededError. If a policy's denial
 	// stopped the retries (a spent budget, a limiter, an open breaker) it is both the last failure and the denial.
 	Cause error
 	// Last is what the last attempt failed with. It is nil if no attempt failed, or if that is what Cause says.
@@ -115,7 +115,7 @@ func (e *PanicError) GRPCStatus() *status.Status { return status.New(codes.Inter
 type tryError struct {
 	cause      error
 	hint       rpcstatus.Hint
-	notBefore  time.Time     // what the hint's delay comes to; zero where there is none
+	notBefore  time.Time     // what the hint's delay comes to; zero if there is none
 	most       time.Duration // the longest delay that is waited for
 	idempotent bool
 	cut        bool           // the attempt's context had ended
@@ -150,7 +150,7 @@ func (e *tryError) refuses(end time.Time) bool {
 	return panicked
 }
 
-// notBefore returns when the server allows a retry after a failure; zero where it did not say.
+// notBefore returns when the server allows a retry after a failure; zero if it did not say.
 func notBefore(err error) time.Time {
 	if failed, ok := errors.AsType[*tryError](err); ok {
 		return failed.notBefore
@@ -160,7 +160,7 @@ func notBefore(err error) time.Time {
 
 // bare returns an error with the server's own errors in place of what policies saw.
 func bare(err error) error {
-	switch err := err.(type) { //nolint:errorlint // only where nothing is around it
+	switch err := err.(type) { //nolint:errorlint // only if nothing is around it
 	case retrypolicy.ExceededError:
 		err.LastError = bare(err.LastError)
 		return err

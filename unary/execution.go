@@ -33,7 +33,7 @@ type scope struct {
 	cancel   context.CancelFunc // nil for the call: it ends with the caller's context
 	parent   *scope
 	deadline time.Time     // of a timeout; zero for other scopes
-	fired    chan struct{} // closed by Cancel; nil where nobody waits for it
+	fired    chan struct{} // closed by Cancel; nil if nobody waits for it
 	result   *result       // why it was cancelled; guarded by counts.mu
 }
 
@@ -153,7 +153,7 @@ func (e *execution) IsCanceledWithResult() (bool, *result) {
 	return true, e.cancelledLocked()
 }
 
-// cancelledLocked returns the result of a cancelled execution, nil where it is not.
+// cancelledLocked returns the result of a cancelled execution, nil if it is not.
 func (e *execution) cancelledLocked() *result {
 	err := e.scope.ctx.Err()
 	if err == nil {
@@ -170,7 +170,7 @@ func (e *execution) cancelledLocked() *result {
 	return &result{Error: err, Done: true}
 }
 
-// RecordResult notes the outcome of a try. It returns the result of the execution where that is cancelled.
+// RecordResult notes the outcome of a try. It returns the result of the execution if that is cancelled.
 func (e *execution) RecordResult(r *result) *result {
 	e.call.counts.mu.Lock()
 	defer e.call.counts.mu.Unlock()
@@ -312,7 +312,7 @@ func (e *execution) copy() *execution {
 	return &c
 }
 
-// enterScope begins a scope inside the current one, with a deadline where it is timed.
+// enterScope begins a scope inside the current one, with a deadline if it is timed.
 func (e *execution) enterScope(limit time.Duration, timed bool) {
 	inside := &scope{parent: e.scope}
 	if timed {

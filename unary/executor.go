@@ -138,7 +138,7 @@ func (u *underExecutor) group(round int) *hedgeGroup[outcome] {
 // callKey is the context key of a call, for policies that an executor runs.
 type callKey struct{}
 
-// callOf returns the call that an execution belongs to; nil where it belongs to none.
+// callOf returns the call that an execution belongs to; nil if it belongs to none.
 func callOf(exec failsafe.ExecutionInfo) *call {
 	if e, ok := exec.(*execution); ok {
 		return e.call

@@ -12,10 +12,10 @@ type flight struct {
 	mu      sync.Mutex // guards the fields below
 	running int
 	closed  bool
-	landed  chan struct{} // closed when none runs any more; nil where nobody waits
+	landed  chan struct{} // closed when none runs any more; nil if nobody waits
 }
 
-// takeOff counts an attempt. It is false where the call has ended: the attempt is not to be made.
+// takeOff counts an attempt. It is false if the call has ended: the attempt is not to be made.
 func (f *flight) takeOff() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

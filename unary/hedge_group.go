@@ -21,7 +21,7 @@ type hedgeGroup[T any] struct {
 	running int           // branches that are neither done nor waiting
 	best    *T            // what the best branch so far returns; nil while none has ended
 	rank    rank          // of best
-	idle    chan struct{} // closed when running comes to zero; nil where no branch waits
+	idle    chan struct{} // closed when running comes to zero; nil if no branch waits
 }
 
 // rank says which outcome of two branches counts: the lower one.

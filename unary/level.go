@@ -74,7 +74,7 @@ func (l *level) runTimeout(e *execution, executor policy.Executor[any]) *result 
 	return r
 }
 
-// timed is the inside of a timeout. Where the timeout has a listener, failsafe-go's timer decides, as it tells the
+// timed is the inside of a timeout. If the timeout has a listener, failsafe-go's timer decides, as it tells the
 // listener. The context's own timer, for the same instant, may be a moment earlier: then the timer is waited for.
 func timed(inner part) part {
 	inner = seen(inner)

@@ -32,7 +32,7 @@ func WithPolicies(policies ...failsafe.Policy[any]) Option {
 }
 
 // WithExecutor is WithPolicies for an executor. A context of its own that is done cancels the calls, too; its deadline is one
-// of the calls, and its values are theirs where the caller's context has none. Policies inside a hedge see a try that failed
+// of the calls, and its values are theirs if the caller's context has none. Policies inside a hedge see a try that failed
 // while another won as that one.
 //
 // The policies of an executor cannot be told apart, so WithPolicies does more, and costs less. Under an executor:
@@ -82,7 +82,7 @@ func WithPoliciesIf(match func(ctx context.Context, fullMethod string) bool, pol
 
 // WithIdempotent says that calling these methods twice does no harm, so that they may be retried after
 // DEADLINE_EXCEEDED and RESOURCE_EXHAUSTED, and hedged. The patterns are those of WithMethodPolicies. Methods whose
-// descriptor has an idempotency_level are known without it, where the generated code is linked in.
+// descriptor has an idempotency_level are known without it, if the generated code is linked in.
 func WithIdempotent(patterns ...string) Option {
 	return Option{apply: func(o *options) {
 		o.patterns = append(o.patterns, patterns...)
@@ -142,14 +142,14 @@ type selection struct {
 
 // options is what the options of one interceptor, or of one call, come to. It is read only once it is filled.
 type options struct {
-	all        *chain // nil where not given
+	all        *chain // nil if not given
 	selected   []selection
 	byMethod   methods.Map[*chain]
 	idempotent methods.Set
 	observers  observers
 	priority   bool
-	maxHint    *time.Duration // nil where not given
-	keys       *keyTable      // nil where not given
+	maxHint    *time.Duration // nil if not given
+	keys       *keyTable      // nil if not given
 	patterns   []string
 	errs       []error
 	warn       sync.Once // for the first call
@@ -165,7 +165,7 @@ func newOptions(opts []Option) *options {
 	return o
 }
 
-// callOptions returns what is for this package among the options of a call; nil where nothing is.
+// callOptions returns what is for this package among the options of a call; nil if nothing is.
 func callOptions(opts []grpc.CallOption) *options {
 	var own *options
 	for _, opt := range opts {
@@ -199,7 +199,7 @@ func (o *options) chain(policies []failsafe.Policy[any]) *chain {
 	return c
 }
 
-// plan returns the policies of a call; nil where there are none.
+// plan returns the policies of a call; nil if there are none.
 func (o *options) plan(ctx context.Context, method string) *chain {
 	for _, s := range o.selected {
 		if s.match(ctx, method) {

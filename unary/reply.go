@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 )
 
-// newReply returns an empty reply of the type of one; nil where that is no pointer.
+// newReply returns an empty reply of the type of one; nil if that is no pointer.
 func newReply(like any) any {
 	if m, ok := like.(proto.Message); ok {
 		return m.ProtoReflect().New().Interface()
@@ -47,7 +47,7 @@ func copyReply(to, from any) error {
 	return nil
 }
 
-// message returns a reply as a protobuf message, also where its generated code is of the first generation.
+// message returns a reply as a protobuf message, even if its generated code is of the first generation.
 func message(reply any) (proto.Message, bool) { //nolint:ireturn // protobuf's own interface
 	switch m := reply.(type) {
 	case proto.Message:

@@ -14,8 +14,8 @@ import (
 
 // settings is what applies to one call.
 type settings struct {
-	base, own *options // own is nil where the call has no options of this package
-	chain     *chain   // nil where there are no policies
+	base, own *options // own is nil if the call has no options of this package
+	chain     *chain   // nil if there are no policies
 	observers *observers
 }
 
@@ -51,7 +51,7 @@ func settingsFor(ctx context.Context, base, own *options, method string) (settin
 	return s, own.err()
 }
 
-// executor returns the executor that the call runs under; nil where it runs under none.
+// executor returns the executor that the call runs under; nil if it runs under none.
 func (s *settings) executor() failsafe.Executor[any] {
 	if s.chain == nil {
 		return nil

@@ -93,7 +93,7 @@ func (l Latency) Count() uint64 {
 }
 
 // Quantile returns a duration that a part q of the durations, from 0 to 1, does not exceed; up to a fifth above the
-// exact one, and zero where there are none.
+// exact one, and zero if there are none.
 func (l Latency) Quantile(q float64) time.Duration {
 	total := l.Count()
 	if total == 0 {

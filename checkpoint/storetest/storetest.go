@@ -70,7 +70,7 @@ func cases() []testCase {
 	}
 }
 
-// probe is a test and the store that it looks at. Its methods end the test where the store does not do as expected.
+// probe is a test and the store that it looks at. Its methods end the test if the store does not do as expected.
 type probe struct {
 	*testing.T
 	store  checkpoint.Store

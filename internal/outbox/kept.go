@@ -78,7 +78,8 @@ func (o *Outbox[A]) acknowledge(seq uint64) bool {
 	}
 	o.acked, o.quiet = seq, o.ticks
 	for o.kept.Len() > 0 && o.kept.Front().Seq <= seq {
-		o.drop(o.kept.PopFront())
+		o.drop(o.kept.Front())
+		o.kept.DropFront()
 	}
 	if !o.watched {
 		o.kept.Trim()
@@ -112,7 +113,7 @@ func (o *Outbox[A]) AcknowledgeAll() {
 }
 
 // drop lets go of a message that is no longer kept.
-func (o *Outbox[A]) drop(k Kept) {
+func (o *Outbox[A]) drop(k *Kept) {
 	o.size -= k.size
 	k.Data.Free()
 }
@@ -161,7 +162,7 @@ func (o *Outbox[A]) Discard(dropped []uint64) {
 			dropped = dropped[1:]
 		}
 		if len(dropped) > 0 && dropped[0] == k.Seq {
-			o.drop(k)
+			o.drop(&k)
 		} else {
 			o.kept.Push(k)
 		}

@@ -134,7 +134,7 @@ func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
 	o.last = seq
 	o.sent++
 	if o.config.Replay { // before it can be on the wire, so that no acknowledgement comes too early
-		o.kept.Push(Kept{Seq: seq})
+		o.kept.Add().Seq = seq
 		o.inHand, o.number, t.turn = m, seq, o.turn.Add(1)
 	}
 	return t, Go
@@ -235,7 +235,8 @@ func (o *Outbox[A]) takeBack(t Ticket[A]) {
 // dropNewest drops the message of t.
 func (o *Outbox[A]) dropNewest(t Ticket[A]) {
 	if o.kept.Len() > 0 && o.kept.Back().Seq > t.before {
-		o.drop(o.kept.PopBack())
+		newest := o.kept.PopBack()
+		o.drop(&newest)
 	}
 }
 

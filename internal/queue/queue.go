@@ -19,12 +19,15 @@ const (
 func (q *Queue[T]) Len() int { return q.size }
 
 // Push adds v at the back.
-func (q *Queue[T]) Push(v T) {
+func (q *Queue[T]) Push(v T) { *q.Add() = v }
+
+// Add adds a zero element at the back, and returns it. It may be changed in place until the next Push, Add or Pop.
+func (q *Queue[T]) Add() *T {
 	if q.size == len(q.ring) {
 		q.resize(max(smallest, 2*len(q.ring)))
 	}
-	q.ring[q.index(q.size)] = v
 	q.size++
+	return q.Back()
 }
 
 // At returns the i-th element, from 0. It may be changed in place until the next Push or Pop.
@@ -38,31 +41,32 @@ func (q *Queue[T]) Back() *T { return q.At(q.size - 1) }
 
 // PopFront removes the first element and returns it.
 func (q *Queue[T]) PopFront() T {
-	v := take(q.Front())
-	q.head = q.index(1)
-	q.size--
-	q.shrink()
+	v := *q.Front()
+	q.DropFront()
 	return v
 }
 
 // PopBack removes the last element and returns it.
 func (q *Queue[T]) PopBack() T {
-	v := take(q.Back())
+	v := *q.Back()
+	var none T
+	*q.Back() = none // the ring holds on to nothing
 	q.size--
 	q.shrink()
 	return v
 }
 
+// DropFront removes the first element.
+func (q *Queue[T]) DropFront() {
+	var none T
+	*q.Front() = none // the ring holds on to nothing
+	q.head = q.index(1)
+	q.size--
+	q.shrink()
+}
+
 // Clear removes every element and gives the storage back.
 func (q *Queue[T]) Clear() { *q = Queue[T]{} }
-
-// take returns what is at p and leaves nothing there, so that the ring holds on to nothing.
-func take[T any](p *T) T {
-	var zero T
-	v := *p
-	*p = zero
-	return v
-}
 
 // index returns where the i-th element is in the ring.
 func (q *Queue[T]) index(i int) int { return (q.head + i) & (len(q.ring) - 1) }

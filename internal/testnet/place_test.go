@@ -27,6 +27,7 @@ func (c rawConn) CloseWrite() error {
 
 func (w *world) wire(t *testing.T) wire {
 	t.Helper()
+	joined := w.Stats().Connections
 	accepted := make(chan net.Conn, 1)
 	go func() { // ends when the dial below has succeeded
 		c, err := w.listener.Accept()
@@ -36,6 +37,9 @@ func (w *world) wire(t *testing.T) wire {
 	client, err := w.dial(t.Context())
 	require.NoError(t, err)
 	out := wire{client: rawConn{client}, server: rawConn{<-accepted}}
+	for begin := time.Now(); w.Stats().Connections == joined; time.Sleep(time.Millisecond) { // the server may accept before the proxy joins
+		require.Less(t, time.Since(begin), 10*time.Second, "waiting for the proxy to join the two ends")
+	}
 	t.Cleanup(func() {
 		_ = out.client.Close()
 		_ = out.server.Close()
