@@ -74,9 +74,9 @@ type dialled struct {
 
 // intercept opens the stream of an attempt when the connection is ready, and tells the attempt what it is on. It is no part of
 // other streams.
-func (d *dialled) intercept(
+func (d *dialled) intercept( //nolint:ireturn // as grpc has it
 	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption,
-) (grpc.ClientStream, error) { //nolint:ireturn // as grpc has it
+) (grpc.ClientStream, error) {
 	l, ok := ctx.Value(linkKey{}).(*link)
 	if !ok {
 		return streamer(ctx, desc, cc, method, opts...)

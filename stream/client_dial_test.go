@@ -381,7 +381,8 @@ func TestFailingFast(t *testing.T) {
 		"default call option": {[]grpc.DialOption{grpc.WithDefaultCallOptions(grpc.WaitForReady(false))}, nil, true},
 		"both": {
 			[]grpc.DialOption{grpc.WithDefaultCallOptions(grpc.WaitForReady(false))},
-			[]stream.ClientOption{stream.WithCallOptions(grpc.WaitForReady(true))}, false,
+			[]stream.ClientOption{stream.WithCallOptions(grpc.WaitForReady(true))},
+			false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

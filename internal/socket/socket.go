@@ -160,7 +160,7 @@ func (s *Socket) send(ctx context.Context, open Probe) (sent bool) {
 		if err != nil {
 			return false
 		}
-		on := s.group.Of(stream.Context())
+		on := s.group.Of(stream.Context()) //nolint:contextcheck // it is the stream's that counts
 		if err := stream.SendMsg(new(healthpb.HealthCheckRequest)); err != nil {
 			return false
 		}
