@@ -49,12 +49,13 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 	if !won || err != nil {
 		winner = nil
 	}
-	s.health.cause = r.end(winner)
+	cause, waited := r.end(winner)
+	s.health.cause = cause
 	if winner != nil {
 		return winner, nil
 	}
 	if err != nil {
-		return nil, s.judgeOpen(err, from)
+		return nil, s.judgeOpen(err, waited, from)
 	}
 	switch verdict := result.(type) {
 	case *loss:
@@ -65,7 +66,7 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 		}
 		return nil, s.judge(verdict, inbox.Standing{Position: from}, outbox.Counts{})
 	case *openError:
-		return nil, s.judgeOpen(verdict, from)
+		return nil, s.judgeOpen(verdict, waited, from)
 	default:
 		return nil, &attemptError{op: "open", cause: errNotAStream, final: true, reason: ReasonPolicy}
 	}
@@ -97,9 +98,9 @@ func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res
 		return o, nil
 	}
 	if cause = failed.loss.err; ctx.Err() != nil {
-		cause = failed.loss.waited // it was cut short
+		cause = nil // it was cut short
 	}
-	r.fail(cause)
+	r.fail(cause, failed.loss.waited)
 	if s, ok := ctx.Value(scheduleKey{}).(*schedule); ok {
 		s.note(failure{hint: failed.loss.hint().Delay})
 	}
