@@ -53,7 +53,7 @@ func ResilientServerStreaming[Req, Res any, S ServerStreaming[Res]](
 	case callbacks.Request != nil:
 		return nil, wrongOptions(errors.New("Callbacks.Request is for ClientInterceptor: ResilientServerStreaming has its argument request"))
 	}
-	s, err := newClientStream(ctx, method{kind: serverStreaming, asks: true}, callbacks, opts)
+	s, err := resilient(ctx, method{kind: serverStreaming, asks: true}, callbacks, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func ResilientServerStreaming[Req, Res any, S ServerStreaming[Res]](
 		opened, err := open(ctx, request, opts...)
 		return oneRequest[Req, Res]{opened}, err
 	}
-	return s.launch()
+	return s.launch() //nolint:contextcheck // the stream has ctx
 }
 
 // ResilientClientStreaming is [Resilient] for a method that takes a stream and answers once. open is a generated method, such
@@ -88,7 +88,7 @@ func ResilientClientStreaming[Req, Res any, S ClientStreaming[Req, Res]](
 	if open == nil {
 		return nil, wrongOptions(errors.New("open is nil"))
 	}
-	s, err := newClientStream(ctx, method{kind: clientStreaming}, callbacks, opts)
+	s, err := resilient(ctx, method{kind: clientStreaming}, callbacks, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func ResilientClientStreaming[Req, Res any, S ClientStreaming[Req, Res]](
 		opened, err := open(ctx, opts...)
 		return &oneAnswer[Req, Res]{ClientStreaming: opened}, err
 	}
-	return s.launch()
+	return s.launch() //nolint:contextcheck // the stream has ctx
 }
 
 func wrongOptions(cause error) error {

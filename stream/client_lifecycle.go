@@ -122,11 +122,30 @@ func (s *ClientStream[Req, Res]) end(end *attemptError) {
 	}
 	s.enter(Closed)
 	s.events.publish(event{kind: eventClosed, cause: s.final})
+	s.tellFinished()
 	s.inbox.End(s.final, abrupt)
 	s.outbox.End(s.endOfSend(end.reason))
 	if abrupt && end.reason != ReasonFenced {
 		_ = s.flushed()
 	}
+}
+
+// tellFinished calls the functions of grpc.OnFinish, before the application hears of the end, as grpc does.
+func (s *ClientStream[Req, Res]) tellFinished() {
+	if len(s.options.finished) == 0 {
+		return
+	}
+	err := s.final
+	if err == io.EOF { //nolint:errorlint // it is bare
+		err = nil
+	}
+	s.calling(func() {
+		contained(func() {
+			for _, f := range s.options.finished {
+				f(err)
+			}
+		})
+	})
 }
 
 // endOfSend returns what Send says of the end: how the server ended the stream is Recv's to tell.

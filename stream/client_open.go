@@ -161,6 +161,9 @@ func (s *ClientStream[Req, Res]) openOnce(
 		l = &loss{op: "open", err: *refused, final: ReasonOptions}
 	}
 	a.fail(l)
+	if a.stream != nil {
+		s.calling(a.tellTargets)
+	}
 	l = a.loss.Load().toldBy(op, err).waitedFor(err)
 	if l.endsWell() && len(r.deliver) > 0 {
 		l.completes = func() *loss { return s.completed(r) }

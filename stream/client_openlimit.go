@@ -14,7 +14,7 @@ const noLimit time.Duration = -1
 
 // linkTo prepares what the interceptor of DialOptions needs to open a.
 func (s *ClientStream[Req, Res]) linkTo(a *attempt[Req, Res]) {
-	a.link.again, a.link.codec, a.link.known = a.epoch > 1, a.codec, &s.codec
+	a.link.again, a.link.codec, a.link.known = a.epoch > 1, a.codec, s.codec
 	a.link.news = func(cause error) {
 		s.lastErr.Store(&attemptError{cause: cause})
 		s.events.publish(event{kind: eventWaiting, attempt: a.epoch, cause: cause})

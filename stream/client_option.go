@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -26,6 +27,7 @@ func (f clientOption) applyClient(o *clientOptions) { f(o) }
 type clientOptions struct {
 	name      string
 	call      []grpc.CallOption
+	finished  []func(error) // to be called at the end of the stream
 	observers []Observer
 
 	stream, open    policyChain
@@ -100,6 +102,18 @@ func defaultClientOptions() clientOptions {
 	}
 }
 
+// optionsOf returns what opts come to, checked.
+func optionsOf(has callbackSet, opts []ClientOption) (clientOptions, error) {
+	o := defaultClientOptions()
+	for _, opt := range opts {
+		if opt == nil {
+			return o, errors.New("an option is nil")
+		}
+		opt.applyClient(&o)
+	}
+	return o, o.validate(has)
+}
+
 // validate checks the options against each other, and against the callbacks that there are.
 func (o *clientOptions) validate(has callbackSet) error {
 	var errs []error
@@ -139,7 +153,10 @@ func (o *clientOptions) validatePositions(has callbackSet, refuse refusal) {
 	refuse(o.holds && o.holdLimit <= 0, "HoldUntilCheckpoint needs a limit above zero, not %d", o.holdLimit)
 	refuse(o.overflow > OverflowDeliver, "unknown Overflow %d", o.overflow)
 	refuse(o.gapDetection && !has.checkpoint, "WithGapDetection needs Callbacks.Checkpoint")
-	refuse(has.checkpoint && !o.usesPositions(has), "Callbacks.Checkpoint needs Callbacks.Resume, which tells the server where to go on: "+
+	refuse(has.checkpoint && !o.usesPositions(has) && has.kind == serverStreaming, "Callbacks.Checkpoint needs Callbacks.Request, "+
+		"which asks the server for what remains: without it each attempt asks for everything. Or use WithResumeMetadata, if the server "+
+		"reads that; WithRestart, if starting over loses nothing; or WithoutResume, if the first break is the end")
+	refuse(has.checkpoint && !o.usesPositions(has) && has.kind != serverStreaming, "Callbacks.Checkpoint needs Callbacks.Resume, which tells the server where to go on: "+
 		"without it a break loses messages. Or use WithResumeMetadata, if the server reads that; WithReplay, if the server knows what it has sent; WithRestart, if it starts over; "+
 		"or WithoutResume, if the first break is the end")
 	refuse(!o.position.IsZero() && !has.resume && !has.asks && !o.sendsMetadata(),

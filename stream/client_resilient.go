@@ -36,14 +36,14 @@ func Resilient[Req, Res any, S Bidi[Req, Res]](
 	if open == nil {
 		return nil, wrongOptions(errors.New("open is nil"))
 	}
-	s, err := newClientStream(ctx, method{kind: bidirectional}, callbacks, opts)
+	s, err := resilient(ctx, method{kind: bidirectional}, callbacks, opts)
 	if err != nil {
 		return nil, err
 	}
 	s.open = func(ctx context.Context, _ *Req, opts []grpc.CallOption) (Bidi[Req, Res], error) {
 		return open(ctx, opts...)
 	}
-	return s.launch()
+	return s.launch() //nolint:contextcheck // the stream has ctx
 }
 
 // ClientStream is a stream that survives broken connections. It implements grpc.BidiStreamingClient,
@@ -69,7 +69,7 @@ type ClientStream[Req, Res any] struct {
 	events    *events    // nil without an observer
 	inbox     *inbox.Inbox[*attempt[Req, Res], Res]
 	outbox    *outbox.Outbox[*attempt[Req, Res]]
-	codec     callCodec
+	codec     *callCodec
 	born      time.Time
 	counts    counts
 
@@ -103,25 +103,23 @@ type heard struct {
 	renewed  bool // it has refused the credentials since, and others were tried
 }
 
-func newClientStream[Req, Res any](
+// resilient returns a stream that is still to be opened and launched, if the options fit.
+func resilient[Req, Res any](
 	ctx context.Context, of method, callbacks Callbacks[Req, Res], opts []ClientOption,
 ) (*ClientStream[Req, Res], error) {
-	o := defaultClientOptions()
-	for _, opt := range opts {
-		if opt == nil {
-			return nil, wrongOptions(errors.New("an option is nil"))
-		}
-		opt.applyClient(&o)
-	}
-	if err := o.validate(callbacks.set(of)); err != nil {
+	o, err := optionsOf(callbacks.set(of), opts)
+	if err != nil {
 		return nil, wrongOptions(err)
 	}
+	return newClientStream(ctx, of.kind, callbacks, o), nil
+}
+
+func newClientStream[Req, Res any](
+	ctx context.Context, of kind, callbacks Callbacks[Req, Res], o clientOptions,
+) *ClientStream[Req, Res] {
 	s := &ClientStream[Req, Res]{
-		caller: ctx, options: o, kind: of.kind, callbacks: callbacks,
-		attached: make(chan struct{}), done: make(chan struct{}), born: time.Now(),
-	}
-	if c := codecOf(o.call); c != nil {
-		s.codec.use(c)
+		caller: ctx, options: o, kind: of, callbacks: callbacks,
+		attached: make(chan struct{}), done: make(chan struct{}), born: time.Now(), codec: newCallCodec(o.call),
 	}
 	s.heard.Store(new(heard))
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
@@ -147,12 +145,12 @@ func newClientStream[Req, Res any](
 	limits := o.replayLimits.withDefaults()
 	s.outbox = outbox.New[*attempt[Req, Res]](outbox.Config{
 		Replay: o.replay, Messages: limits.Messages, Bytes: limits.Bytes, Explicit: callbacks.Sequence != nil,
-		FailWhenFull: limits.FailWhenFull || of.kind == clientStreaming, // nothing would make room
+		FailWhenFull: limits.FailWhenFull || of == clientStreaming, // nothing would make room
 	})
-	if of.kind == serverStreaming {
+	if of == serverStreaming {
 		s.outbox.CloseSend() // nothing is to be sent
 	}
-	return s, nil
+	return s
 }
 
 // launch starts the lifecycle goroutine and waits for the first attempt.

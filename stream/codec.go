@@ -62,6 +62,15 @@ type callCodec struct {
 	codec atomic.Pointer[encoding.CodecV2]
 }
 
+// newCallCodec returns the codec of calls with these options.
+func newCallCodec(opts []grpc.CallOption) *callCodec {
+	k := new(callCodec)
+	if c := codecOf(opts); c != nil {
+		k.use(c)
+	}
+	return k
+}
+
 // use makes c the codec.
 func (k *callCodec) use(c encoding.CodecV2) { k.codec.Store(&c) }
 

@@ -13,6 +13,7 @@
 //	}, stream.WithReplay(stream.ReplayLimits{}))
 //
 // [ResilientServerStreaming] and [ResilientClientStreaming] are for methods that take one request, or answer once.
+// [ClientInterceptor] makes generated clients resilient without a change at their call sites.
 //
 // Use s like the stream that client.Chat returns. Each gRPC stream under s is an attempt. Attempts are numbered from 1.
 // If an attempt is lost, failsafe-go policies decide whether and when the next one is opened. Then Resume tells the

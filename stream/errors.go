@@ -180,7 +180,7 @@ func (e *Error) GRPCStatus() *status.Status {
 		return status.New(status.FromContextError(done.err).Code(), e.Error())
 	}
 	code, ofItsOwn := e.Reason.code()
-	if st := rpcstatus.Of(e.Cause); !ofItsOwn && st.Code() != codes.OK && st.Code() != codes.Unknown {
+	if st := rpcstatus.Of(e.Cause); !ofItsOwn && st.Code() != codes.OK && (st.Code() != codes.Unknown || e.Reason == ReasonServer && carriesStatus(e.Cause)) {
 		return st
 	}
 	return status.New(code, e.Error())

@@ -1,0 +1,523 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/testnet"
+	"github.com/streamsafe/streamsafe/stream"
+)
+
+const (
+	outputCall = testpb.TestService_StreamingOutputCall_FullMethodName
+	inputCall  = testpb.TestService_StreamingInputCall_FullMethodName
+	duplexCall = testpb.TestService_FullDuplexCall_FullMethodName
+)
+
+// stocked starts a world of h with a stock client behind an interceptor with these options.
+func stocked(t *testing.T, h testpb.TestServiceServer, opts ...stream.InterceptorOption) (*world, testpb.TestServiceClient) {
+	t.Helper()
+	require.NoError(t, stream.ValidateClient(opts...))
+	w := newWorldOf(t, &feed{}, h, grpc.WithStreamInterceptor(stream.ClientInterceptor(opts...)))
+	return w, testpb.NewTestServiceClient(w.conn)
+}
+
+// asksAgain are callbacks for a stock client's download: the original request, from where the stream stands.
+func asksAgain() callbacks {
+	cb := downloads()
+	cb.Request = func(original *request, from checkpoint.Position) (*request, error) {
+		original.Payload = frame{kind: hello, seq: max(frameOf(original).seq, from.Seq), size: frameOf(original).size}.payload()
+		return original, nil
+	}
+	return cb
+}
+
+// The matrix of cuts with a stock client, for each kind.
+func TestMatrixOfStockClients(t *testing.T) {
+	t.Parallel()
+	for name, opts := range underPolicies() {
+		for _, holding := range []bool{false, true} {
+			opts := opts
+			want := upTo(matrixed)
+			if holding {
+				opts = append(opts[:len(opts):len(opts)], stream.HoldUntilCheckpoint(1<<20, stream.OverflowFail))
+				want = wholeUnits(matrixed)
+			}
+			everywhere(t, fmt.Sprintf("download, %s, holding %v", name, holding),
+				map[testnet.Direction]int{testnet.ToServer: 1, testnet.ToClient: len(want)},
+				func(t *testing.T, fault testnet.Fault) {
+					t.Helper()
+					h := &warehouse{total: matrixed, units: holding}
+					w, stock := stocked(t, h, stream.ForMethod(outputCall, asksAgain(), opts...))
+					w.Arm(fault)
+					s, err := stock.StreamingOutputCall(w.watch.context(t.Context()), frame{kind: hello}.request())
+					require.NoError(t, err)
+					got, err := useDownload(s)
+					require.Equal(t, io.EOF, err, "%v", fault)
+					require.Equal(t, want, got, "what the application got, after %v", fault)
+					require.Len(t, w.Cuts(), 1, "the fault happened: %v", fault)
+					h.rising(t)
+				})
+			everywhere(t, fmt.Sprintf("bidi, %s, holding %v", name, holding),
+				map[testnet.Direction]int{testnet.ToServer: 1 + matrixed, testnet.ToClient: 1 + 2*matrixed},
+				func(t *testing.T, fault testnet.Fault) {
+					t.Helper()
+					f := &feed{total: matrixed}
+					j := keepJournal(f)
+					w, stock := stocked(t, f, stream.ForMethod(duplexCall, f.callbacks(), append(opts[:len(opts):len(opts)], withReplay())...))
+					w.Arm(fault)
+					s, err := stock.FullDuplexCall(w.watch.context(t.Context()))
+					require.NoError(t, err)
+					sent := async(func() error { return sendSizedOn(s, matrixed) })
+					got, err := useBidi(s)
+					require.NoError(t, within(t, sent, "the end of sending"))
+					require.Equal(t, io.EOF, err, "%v", fault)
+					require.Equal(t, upTo(matrixed), got, "what the application got, after %v", fault)
+					require.Equal(t, upTo(matrixed), f.stored, "what the server has, after %v", fault)
+					require.Len(t, w.Cuts(), 1, "the fault happened: %v", fault)
+					j.check(t)
+				})
+		}
+		everywhere(t, "upload, "+name, map[testnet.Direction]int{testnet.ToServer: matrixed, testnet.ToClient: 1},
+			func(t *testing.T, fault testnet.Fault) {
+				t.Helper()
+				h := &warehouse{}
+				w, stock := stocked(t, h, stream.ForMethod(inputCall, uploads{}, append(opts[:len(opts):len(opts)], withReplay())...))
+				w.Arm(fault)
+				s, err := stock.StreamingInputCall(w.watch.context(t.Context()))
+				require.NoError(t, err)
+				stored, err := upload(s, matrixed)
+				require.NoError(t, err, "%v", fault)
+				require.Equal(t, uint64(matrixed), stored, "the answer after %v", fault)
+				require.Len(t, w.Cuts(), 1, "the fault happened: %v", fault)
+				h.checkUploads(t, matrixed)
+			})
+	}
+}
+
+// sendSizedOn is sendSized for a generated stream.
+func sendSizedOn(s grpc.BidiStreamingClient[request, response], n uint64) error {
+	for seq := uint64(1); seq <= n; seq++ {
+		if err := s.Send(frame{kind: data, seq: seq, size: sizeOf(seq)}.request()); err != nil {
+			return err
+		}
+	}
+	return s.CloseSend()
+}
+
+// The request may be used again when the call has begun, and each attempt starts from the original (invariant 29).
+func TestTheOriginalRequestIsKept(t *testing.T) {
+	t.Parallel()
+	for _, asks := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Request callback %v", asks), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var sizes []int
+				h := &warehouse{download: func(r *request, s downstream) error {
+					sizes = append(sizes, frameOf(r).size)
+					if len(sizes) < 4 {
+						return errGone
+					}
+					return s.Send(frame{kind: data, seq: 1}.response())
+				}}
+				var cb callbacks
+				if asks {
+					cb.Request = func(original *request, _ checkpoint.Position) (*request, error) {
+						original.Payload = frame{kind: hello, size: frameOf(original).size + 1}.payload()
+						return original, nil
+					}
+				}
+				w, stock := stocked(t, h, stream.ForMethod(outputCall, cb))
+				r := frame{kind: hello, size: 7}.request()
+				s, err := stock.StreamingOutputCall(w.watch.context(t.Context()), r)
+				require.NoError(t, err)
+				r.Payload.Body = nil
+				got, err := useDownload(s)
+				require.Equal(t, io.EOF, err)
+				require.Equal(t, upTo(1), got)
+				want := []int{7, 7, 7, 7}
+				if asks {
+					want = []int{8, 8, 8, 8}
+				}
+				require.Equal(t, want, sizes, "the sizes of the requests")
+			})
+		})
+	}
+}
+
+// Invariant 14, for a stock client: nothing remains, and it hears io.EOF from Recv, as of any stream that has ended.
+func TestNothingRemainsForAStockClient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cb := downloads()
+		cb.Request = func(*request, checkpoint.Position) (*request, error) { return nil, stream.Complete }
+		h := &warehouse{}
+		duplex := callbacks{Resume: func(context.Context, *resumption) error { return stream.Complete }}
+		w, stock := stocked(t, h, stream.ForMethod(outputCall, cb), stream.ForMethod(duplexCall, duplex))
+		down, err := stock.StreamingOutputCall(w.watch.context(t.Context()), new(request))
+		require.NoError(t, err)
+		_, err = down.Recv()
+		require.Equal(t, io.EOF, err)
+		header, err := down.Header()
+		require.NoError(t, err)
+		require.Nil(t, header)
+		require.Nil(t, down.Trailer())
+		require.Empty(t, h.requests, "requests")
+		both, err := stock.FullDuplexCall(w.watch.context(t.Context()))
+		require.NoError(t, err)
+		require.Equal(t, io.EOF, both.Send(new(request)))
+		_, err = both.Recv()
+		require.Equal(t, io.EOF, err)
+	})
+}
+
+// A stream without a registration is the very one that grpc made, and costs nothing more.
+func TestOtherStreamsPassUntouched(t *testing.T) { //nolint:paralleltest // AllocsPerRun counts what the whole process allocates
+	intercept := stream.ClientInterceptor(stream.ForMethod(outputCall, asksAgain()), stream.ForMethod("/other.Service/*", callbacks{}))
+	var made grpc.ClientStream = &ownContext{}
+	streamer := func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		return made, nil
+	}
+	desc := &testpb.TestService_ServiceDesc.Streams[2]
+	ctx := t.Context()
+	opts := []grpc.CallOption{grpc.WaitForReady(true)}
+	got, err := intercept(ctx, desc, nil, duplexCall, streamer, opts...)
+	require.NoError(t, err)
+	require.Same(t, made, got)
+	require.Zero(t, testing.AllocsPerRun(100, func() { _, _ = intercept(ctx, desc, nil, duplexCall, streamer, opts...) }))
+}
+
+// Callbacks for other types than the method's are refused before anything is opened. If generated code does not tell, the first
+// message does.
+func TestCallbacksOfOtherTypes(t *testing.T) {
+	t.Parallel()
+	nothing := func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		return nil, errors.New("something was opened")
+	}
+	desc := &grpc.StreamDesc{StreamName: "S", ServerStreams: true, ClientStreams: true}
+	for name, opt := range map[string]stream.InterceptorOption{
+		"the request":  stream.ForMethod(duplexCall, stream.Callbacks[uploadPart, response]{}),
+		"the response": stream.ForMethod(duplexCall, stream.Callbacks[request, answer]{}),
+		"a service":    stream.ForMethod("/grpc.testing.TestService/*", stream.Callbacks[request, answer]{}),
+		"all":          stream.ForMethod("*", stream.Callbacks[request, answer]{}),
+		"no messages":  stream.ForMethod(duplexCall, stream.Callbacks[string, int]{}),
+	} {
+		_, err := stream.ClientInterceptor(opt)(t.Context(), desc, nil, duplexCall, nothing)
+		wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, name)
+		require.ErrorContains(t, err, "takes grpc.testing.StreamingOutputCallRequest and returns grpc.testing.StreamingOutputCallResponse", name)
+		if name != "a service" && name != "all" && name != "no messages" { // no method of its own
+			require.ErrorContains(t, stream.ValidateClient(opt), "takes grpc.testing.", name)
+		}
+	}
+	t.Run("the first message tells", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w, _ := stocked(t, &feed{handler: stays()}, stream.ForMethod("/unknown.S/Download", stream.Callbacks[string, string]{}),
+				stream.ForMethod("/unknown.S/Chat", callbacks{}))
+			s, err := w.conn.NewStream(w.watch.context(t.Context()), &grpc.StreamDesc{ServerStreams: true}, "/unknown.S/Download")
+			require.NoError(t, err)
+			err = s.SendMsg(new(request))
+			wantEnd(t, err, stream.ReasonMessage, codes.InvalidArgument, "SendMsg")
+			require.ErrorContains(t, err, "the message is a *grpc_testing.StreamingOutputCallRequest, not a *string")
+			require.Equal(t, err, s.RecvMsg(new(response)), "what RecvMsg says then")
+			require.Error(t, s.Context().Err(), "the stream has ended")
+
+			s, err = w.conn.NewStream(w.watch.context(t.Context()), desc, "/unknown.S/Chat")
+			require.NoError(t, err)
+			err = s.RecvMsg(new(answer))
+			wantEnd(t, err, stream.ReasonMessage, codes.InvalidArgument, "RecvMsg")
+			synctest.Wait()
+			require.Error(t, s.Context().Err(), "the stream has ended")
+		})
+	})
+}
+
+// Wrong options are reported by ValidateClient, and refuse the streams that they are for.
+func TestWrongInterceptorOptions(t *testing.T) {
+	t.Parallel()
+	made := &ownContext{}
+	streamer := func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		return made, nil
+	}
+	bidi := &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
+	replay := stream.WithReplay(stream.ReplayLimits{})
+	for name, test := range map[string]struct {
+		opts   []stream.InterceptorOption
+		text   string
+		others bool // other streams pass
+	}{
+		"no pattern":     {[]stream.InterceptorOption{stream.ForMethod("nonsense", callbacks{})}, "method pattern", false},
+		"twice":          {[]stream.InterceptorOption{stream.ForMethod(duplexCall, callbacks{}), stream.ForMethod(duplexCall[1:], callbacks{})}, "two ForMethod", false},
+		"contradiction":  {[]stream.InterceptorOption{stream.ForMethod(duplexCall, callbacks{}, replay)}, "WithReplay needs Callbacks.Acked", true},
+		"a nil option":   {[]stream.InterceptorOption{stream.ForMethod(duplexCall, callbacks{}, nil)}, "an option is nil", true},
+		"a nil function": {[]stream.InterceptorOption{stream.ForMethodFunc[request, response](duplexCall, nil)}, "the function is nil", false},
+		"Request":        {[]stream.InterceptorOption{stream.ForMethod(duplexCall, asksAgain())}, "Callbacks.Request is for server-streaming", true},
+		"a unary method": {[]stream.InterceptorOption{stream.ForMethod(testpb.TestService_EmptyCall_FullMethodName, stream.Callbacks[testpb.Empty, testpb.Empty]{})}, "package unary", true},
+	} {
+		err := stream.ValidateClient(test.opts...)
+		wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, name)
+		require.ErrorContains(t, err, test.text, name)
+		intercept := stream.ClientInterceptor(test.opts...)
+		if name != "a unary method" {
+			_, err = intercept(t.Context(), bidi, nil, duplexCall, streamer)
+			wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, name)
+			require.ErrorContains(t, err, test.text, name)
+		}
+		got, err := intercept(t.Context(), bidi, nil, "/other.S/M", streamer)
+		require.Equal(t, test.others, err == nil, "%s: another method: %v", name, err)
+		if test.others {
+			require.Same(t, made, got)
+		}
+	}
+	require.ErrorContains(t, stream.ValidateClient(stream.ForMethod("/grpc.testing.TestService/FullDuplexCal", callbacks{})), "has no method")
+	require.ErrorContains(t, stream.ValidateClient(stream.ForMethod(outputCall, downloads())), "Callbacks.Request")
+	require.ErrorContains(t, stream.ValidateClient(stream.ForMethod("/unknown.S/M", callbacks{}, stream.WithEndless(), stream.WithoutResume())), "WithEndless")
+	require.NoError(t, stream.ValidateClient(stream.ForMethod("/unknown.S/M", asksAgain()), stream.InterceptorOption{},
+		stream.ForMethodFunc("/unknown.S/N", func(context.Context) callbacks { return callbacks{} })))
+	_, err := stream.ClientInterceptor(stream.ForMethod("*", callbacks{}))(t.Context(), &grpc.StreamDesc{}, nil, "/a.B/C", streamer)
+	wantEnd(t, err, stream.ReasonOptions, codes.InvalidArgument, "a unary call, opened as a stream")
+}
+
+// What a call has is on each attempt: metadata, options. Targets have what the last one got, and OnFinish is called once.
+func TestCallOptionsOfAStockClient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var said []string
+		h := &warehouse{}
+		h.download = func(r *request, s downstream) error {
+			md, _ := metadata.FromIncomingContext(s.Context())
+			said = append(said, md.Get("tenant")...)
+			n := strconv.Itoa(len(said))
+			s.SetTrailer(metadata.Pairs("trailer", n))
+			if err := s.SendHeader(metadata.Pairs("header", n)); err != nil {
+				return err
+			}
+			if len(said) < 3 {
+				return errors.Join(s.Send(frame{kind: data, seq: frameOf(r).seq + 1}.response()), errGone)
+			}
+			return errLastWord
+		}
+		h.download = func(next func(*request, downstream) error) func(*request, downstream) error {
+			return func(r *request, s downstream) error {
+				if err := next(r, s); status.Code(err) != codes.Unknown {
+					return err
+				}
+				return errGone
+			}
+		}(h.download)
+		w, stock := stocked(t, h, stream.ForMethod(outputCall, asksAgain(), stream.WithCallOptions(grpc.WaitForReady(true))))
+		var header, trailer metadata.MD
+		var finished []error
+		ctx := metadata.AppendToOutgoingContext(w.watch.context(t.Context()), "tenant", "acme")
+		s, err := stock.StreamingOutputCall(ctx, frame{kind: hello}.request(), grpc.Header(&header), grpc.Trailer(&trailer),
+			grpc.OnFinish(func(err error) { finished = append(finished, err) }))
+		require.NoError(t, err)
+		first, err := s.Header()
+		require.NoError(t, err)
+		require.NotEmpty(t, first.Get("header"))
+		got, err := useDownload(s)
+		wantEnd(t, err, stream.ReasonServer, codes.InvalidArgument, "the end")
+		require.Equal(t, upTo(2), got)
+		require.Equal(t, []string{"acme", "acme", "acme"}, said)
+		require.Equal(t, []string{"3"}, header.Get("header"), "grpc.Header")
+		require.Equal(t, []string{"3"}, trailer.Get("trailer"), "grpc.Trailer")
+		require.Equal(t, []string{"3"}, s.Trailer().Get("trailer"))
+		require.Equal(t, []error{err}, finished, "grpc.OnFinish")
+		require.ErrorIs(t, s.Context().Err(), context.Canceled, "the context of a stream that has ended")
+	})
+}
+
+// grpc.OnFinish has nil if all went well.
+func TestOnFinishAfterOK(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, stock := stocked(t, &warehouse{}, stream.ForMethod(inputCall, uploads{}))
+		var finished []error
+		s, err := stock.StreamingInputCall(w.watch.context(t.Context()), grpc.OnFinish(func(err error) { finished = append(finished, err) }))
+		require.NoError(t, err)
+		_, err = s.CloseAndRecv()
+		require.NoError(t, err)
+		require.Equal(t, []error{nil}, finished)
+	})
+}
+
+// The contract of grpc.ClientStream: after the end of its context, an error or the answer, nothing is left of a stream. The
+// bubble finds what leaks.
+func TestStockStreamsLeakNothing(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(t *testing.T, w *world, stock testpb.TestServiceClient, cancel context.CancelFunc, ctx context.Context){
+		"cancelled": func(t *testing.T, _ *world, stock testpb.TestServiceClient, cancel context.CancelFunc, ctx context.Context) {
+			t.Helper()
+			s, err := stock.FullDuplexCall(ctx)
+			require.NoError(t, err)
+			cancel()
+			_, err = s.Recv()
+			require.Equal(t, codes.Canceled, status.Code(err))
+		},
+		"cancelled in an outage": func(t *testing.T, w *world, stock testpb.TestServiceClient, cancel context.CancelFunc, ctx context.Context) {
+			t.Helper()
+			s, err := stock.FullDuplexCall(ctx)
+			require.NoError(t, err)
+			w.Refuse(true)
+			w.Cut(testnet.RST)
+			ended := async(func() error { _, err := s.Recv(); return err })
+			rest(time.Minute)
+			cancel()
+			require.Equal(t, codes.Canceled, status.Code(within(t, ended, "Recv")))
+		},
+		"a message that cannot be sent": func(t *testing.T, _ *world, stock testpb.TestServiceClient, _ context.CancelFunc, ctx context.Context) {
+			t.Helper()
+			s, err := stock.FullDuplexCall(ctx, grpc.MaxCallSendMsgSize(100))
+			require.NoError(t, err)
+			err = s.Send(frame{kind: data, seq: 1, size: 200}.request())
+			wantEnd(t, err, stream.ReasonMessage, codes.ResourceExhausted, "the message")
+			synctest.Wait()
+			require.Error(t, s.Context().Err(), "the stream has ended")
+			_, err = s.Recv()
+			wantEnd(t, err, stream.ReasonMessage, codes.ResourceExhausted, "what Recv says of it")
+		},
+		"a request that cannot be sent": func(t *testing.T, _ *world, stock testpb.TestServiceClient, _ context.CancelFunc, ctx context.Context) {
+			t.Helper()
+			s, err := stock.StreamingOutputCall(ctx, frame{kind: hello, size: 200}.request(), grpc.MaxCallSendMsgSize(100))
+			require.Nil(t, s)
+			wantEnd(t, err, stream.ReasonServer, codes.ResourceExhausted, "the request")
+		},
+		"a server that nobody reaches": func(t *testing.T, w *world, stock testpb.TestServiceClient, _ context.CancelFunc, ctx context.Context) {
+			t.Helper()
+			w.Refuse(true)
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			_, err := stock.StreamingOutputCall(ctx, new(request))
+			wantEnd(t, err, stream.ReasonContext, codes.DeadlineExceeded, "the call")
+		},
+		"a half-close without a request": func(t *testing.T, w *world, _ testpb.TestServiceClient, _ context.CancelFunc, ctx context.Context) {
+			t.Helper()
+			s, err := w.conn.NewStream(ctx, &testpb.TestService_ServiceDesc.Streams[0], outputCall)
+			require.NoError(t, err)
+			require.NoError(t, s.CloseSend())
+			require.ErrorContains(t, s.RecvMsg(new(response)), "without a request")
+			require.Error(t, s.SendMsg(new(request)))
+		},
+		"never begun": func(t *testing.T, w *world, _ testpb.TestServiceClient, cancel context.CancelFunc, ctx context.Context) {
+			t.Helper()
+			s, err := w.conn.NewStream(ctx, &testpb.TestService_ServiceDesc.Streams[0], outputCall)
+			require.NoError(t, err)
+			ended := async(func() error { return s.RecvMsg(new(response)) })
+			rest(time.Second)
+			cancel()
+			wantEnd(t, within(t, ended, "RecvMsg"), stream.ReasonContext, codes.Canceled, "RecvMsg")
+			require.Nil(t, s.Trailer())
+			header, err := s.Header()
+			require.NoError(t, err)
+			require.Nil(t, header)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := &feed{handler: stays()}
+				w, stock := stocked(t, f, stream.ForMethod(duplexCall, callbacks{}), stream.ForMethod(outputCall, asksAgain()))
+				ctx, cancel := context.WithCancel(w.watch.context(t.Context()))
+				defer cancel()
+				leave(t, w, stock, cancel, ctx)
+				synctest.Wait()
+				require.Zero(t, active(w), "handlers that run")
+			})
+		})
+	}
+}
+
+// A second request is an error, as grpc has it, and ends the stream.
+func TestASecondRequest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := stocked(t, &warehouse{total: 1}, stream.ForMethod(outputCall, asksAgain()))
+		s, err := w.conn.NewStream(w.watch.context(t.Context()), &testpb.TestService_ServiceDesc.Streams[0], outputCall)
+		require.NoError(t, err)
+		require.NoError(t, s.SendMsg(new(request)))
+		wantEnd(t, s.SendMsg(new(request)), stream.ReasonMessage, codes.InvalidArgument, "the second")
+		synctest.Wait()
+		require.Error(t, s.Context().Err())
+	})
+}
+
+// Callbacks that count have a stream of their own each.
+func TestForMethodFunc(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		type key struct{}
+		h := &warehouse{download: func(r *request, s downstream) error { // messages have no numbers
+			for seq := frameOf(r).seq + 1; seq <= 10; seq++ {
+				if err := s.Send(frame{kind: fragment, seq: 100 + seq}.response()); err != nil {
+					return err
+				}
+				if seq%3 == 0 {
+					return errGone
+				}
+			}
+			return nil
+		}}
+		var contexts []any
+		w, stock := stocked(t, h, stream.ForMethodFunc(outputCall, func(ctx context.Context) callbacks {
+			contexts = append(contexts, ctx.Value(key{}))
+			var n uint64
+			return callbacks{
+				Request:    func(_ *request, from checkpoint.Position) (*request, error) { n = from.Seq; return ask(from) },
+				Checkpoint: func(*response) (checkpoint.Position, bool) { n++; return at(n), true },
+			}
+		}))
+		for i := range 2 {
+			ctx := context.WithValue(w.watch.context(t.Context()), key{}, i)
+			s, err := stock.StreamingOutputCall(ctx, new(request))
+			require.NoError(t, err)
+			got, err := useDownload(s)
+			require.Equal(t, io.EOF, err)
+			require.Equal(t, []uint64{101, 102, 103, 104, 105, 106, 107, 108, 109, 110}, got)
+		}
+		require.Equal(t, []any{0, 1}, contexts)
+	})
+}
+
+// Messages that are none of protobuf's: the codec of the call copies the request.
+func TestACodecOfTheApplications(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		h := &warehouse{download: func(r *request, s downstream) error {
+			if n++; n < 3 {
+				return errGone
+			}
+			return s.Send(frameOf(r).response())
+		}}
+		w, _ := stocked(t, h, stream.ForMethod("/grpc.testing.TestService/*", stream.Callbacks[rawMessage, rawMessage]{
+			Request: func(original *rawMessage, _ checkpoint.Position) (*rawMessage, error) { return original, nil },
+		}))
+		s, err := w.conn.NewStream(w.watch.context(t.Context()), &testpb.TestService_ServiceDesc.Streams[0], outputCall, grpc.ForceCodecV2(rawCodec{}))
+		require.NoError(t, err)
+		sent, err := encoding.GetCodecV2("proto").Marshal(frame{kind: data, seq: 42}.request())
+		require.NoError(t, err)
+		r := &rawMessage{sent.Materialize()}
+		require.NoError(t, s.SendMsg(r))
+		r.data = nil
+		var got rawMessage
+		require.NoError(t, s.RecvMsg(&got))
+		require.NotEmpty(t, got.data)
+		require.Equal(t, io.EOF, s.RecvMsg(&got))
+		require.Equal(t, 3, n)
+	})
+}
