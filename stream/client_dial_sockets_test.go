@@ -205,7 +205,7 @@ func TestThroughAProxy(t *testing.T) {
 			return
 		}
 		tunnels.Add(1)
-		conn, _, err := w.(http.Hijacker).Hijack()
+		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
 		}
@@ -247,7 +247,7 @@ func TestRoundRobinWithOneDeadBackend(t *testing.T) {
 		return n
 	}
 	for deadline := time.Now().Add(patience()); ; { // all three connections are there
-		for range len(backends) {
+		for range backends {
 			probe := over(t, conn, greeting())
 			mustReceive(t, probe, 1)
 			mustClose(t, probe, "a stream that warms up")
@@ -324,11 +324,11 @@ func TestABlackHoleUnderLoad(t *testing.T) {
 				}
 				s := over(t, conn, greeting(), opts...)
 				go func() { // ends with the stream
-					for s.Send(frame{kind: data, seq: 1, size: 10_000}.request()) == nil { //nolint:revive // until the end
+					for s.Send(frame{kind: data, seq: 1, size: 10_000}.request()) == nil {
 					}
 				}()
 				go func() { // ends with the stream
-					for n, attempts := uint64(1), uint64(0); ; n++ {
+					for n := uint64(1); ; n++ {
 						m, err := s.Recv()
 						if err == nil && frameOf(m).seq != n {
 							err = fmt.Errorf("message %d in place of %d", frameOf(m).seq, n)
@@ -342,7 +342,7 @@ func TestABlackHoleUnderLoad(t *testing.T) {
 						}
 						select {
 						case <-cut:
-							if attempts = s.Stats().Attempts; attempts > 1 {
+							if s.Stats().Attempts > 1 {
 								back <- nil
 								return
 							}
