@@ -281,9 +281,15 @@ func (e *cutError) GRPCStatus() *status.Status { return status.New(codes.Unavail
 type limitError struct {
 	what  string
 	limit time.Duration
+	dead  bool // the connection was, too
 }
 
-func (e *limitError) Error() string { return fmt.Sprintf("%s within %v", e.what, e.limit) }
+func (e *limitError) Error() string {
+	if e.dead {
+		return fmt.Sprintf("%s within %v, and the connection is dead: it did not answer a probe", e.what, e.limit)
+	}
+	return fmt.Sprintf("%s within %v", e.what, e.limit)
+}
 
 // GRPCStatus is DEADLINE_EXCEEDED.
 func (e *limitError) GRPCStatus() *status.Status {
