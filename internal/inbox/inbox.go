@@ -68,6 +68,11 @@ type Inbox[A comparable, M any] struct {
 	abrupt  bool   // it returns that at once
 	report  Report // of the newest Arrived that had one
 
+	stops    bool       // it is to freeze after the next message with a position
+	frozen   bool       // nothing more is received: the next attempt is being opened; see freeze.go
+	aside    Arrival[M] // what has arrived since
+	hasAside bool       // there is one
+
 	ready     queue.Queue[Arrival[M]] // arrived, in order, not handed over
 	readySize int                     // cost of ready
 	held      queue.Queue[Arrival[M]] // waiting for a position
@@ -135,12 +140,29 @@ func (b *Inbox[A, M]) Begin() (*M, A, error) {
 			continue
 		case b.ended != nil:
 			return nil, none, b.ended
-		case b.attempt != none && b.attempt != b.refused && !b.busy:
+		case b.attempt != none && b.attempt != b.refused && !b.busy && !b.frozen:
 			b.busy, b.standIn, b.since = true, false, b.ticks
 			return nil, b.attempt, nil
 		}
 		b.ask()
 	}
+}
+
+// Await waits until Begin would not wait, for the application. It takes nothing.
+func (b *Inbox[A, M]) Await() {
+	b.lock()
+	defer b.unlock()
+	var none A
+	for !b.abrupt && b.ready.Len() == 0 && b.ended == nil && (b.attempt == none || b.attempt == b.refused || b.busy) {
+		b.ask()
+	}
+}
+
+// Yield ends what Begin began, if nothing was received.
+func (b *Inbox[A, M]) Yield() {
+	b.lock()
+	defer b.unlock()
+	b.free()
 }
 
 // From returns the epoch of the attempt that the message handed over last came from, zero before the first one.
@@ -172,6 +194,10 @@ func (b *Inbox[A, M]) Arrived(a A, in *Arrival[M], queue bool) (mine bool, r *Re
 	}
 	b.lock()
 	defer b.unlock()
+	if b.frozen && !b.left {
+		b.setAside(in)
+		return false, nil
+	}
 	b.fresh = false
 	b.received++
 	b.noteTime()
@@ -187,6 +213,9 @@ func (b *Inbox[A, M]) Arrived(a A, in *Arrival[M], queue bool) (mine bool, r *Re
 		return false, r
 	}
 	b.lane.mode = modeOf(kind, in)
+	if b.stops && b.uncovered == 0 {
+		b.freeze()
+	}
 	return b.deliver(in, queue), r
 }
 
