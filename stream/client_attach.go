@@ -40,6 +40,7 @@ func (s *ClientStream[Req, Res]) anchor(p checkpoint.Position) *loss {
 
 // attach lets messages flow on a.
 func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req, Res]) {
+	s.outbox.Opened(a)
 	s.newest.Store(a)
 	for _, m := range r.deliver {
 		if !s.keep(a, m) { // what follows comes again

@@ -77,7 +77,7 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 			return s.takeNothing(a, s.ackTooHigh("recv", seq))
 		}
 	}
-	in := inbox.Arrival[Res]{Message: m}
+	in := inbox.Arrival[Res]{Message: m, Epoch: a.epoch}
 	if at := s.callbacks.Checkpoint; at != nil {
 		in.Position, in.HasPosition = at(m)
 		in.HasPosition = in.HasPosition && (in.Position.Seq != 0 || !in.Position.IsZero())

@@ -51,7 +51,7 @@ func Resilient[Req, Res any, S Bidi[Req, Res]](
 // grpc.ServerStreamingClient and grpc.ClientStreamingClient.
 //
 // As with grpc's own streams, one goroutine may call Send while another calls Recv. Two goroutines must not call Send, or
-// Recv, at the same time. Close, Commit, Flush, Unacked, State, Stats and Context may be called at any time, from any
+// Recv, at the same time. Close, Commit, Flush, Unacked, SendOn, State, Stats and Context may be called at any time, from any
 // goroutine.
 type ClientStream[Req, Res any] struct {
 	// set at construction, then read only

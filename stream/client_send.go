@@ -73,7 +73,7 @@ func (s *ClientStream[Req, Res]) awaitTurn(m *Req, seq uint64, verdict outbox.Ve
 		w := s.outbox.Stats()
 		s.events.publish(event{kind: eventWindowFull, count: uint64(w.Unacked), bytes: w.UnackedSize}) //nolint:gosec // not negative
 	case outbox.NotYet:
-	case outbox.Go, outbox.Ended, outbox.Closed, outbox.OutOfOrder, outbox.Exhausted:
+	case outbox.Go, outbox.Ended, outbox.Closed, outbox.OutOfOrder, outbox.Exhausted, outbox.Over:
 		return outbox.Ticket[*attempt[Req, Res]]{}, verdict
 	}
 	if s.outbox.Watch() {
@@ -100,6 +100,8 @@ func (s *ClientStream[Req, Res]) notSent(verdict outbox.Verdict, seq uint64) err
 	case outbox.Full:
 		return &Error{Op: "send", Reason: ReasonWindowFull, Cause: fmt.Errorf(
 			"%d messages of %d bytes are not acknowledged", w.Unacked, w.UnackedSize)}
+	case outbox.Over:
+		return refused(ErrAttemptOver)
 	case outbox.Go, outbox.NotYet:
 		return nil
 	default:

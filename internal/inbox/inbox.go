@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
@@ -38,8 +39,9 @@ type Arrival[M any] struct {
 	Message     *M // nil: a position alone
 	Position    checkpoint.Position
 	HasPosition bool
-	Control     bool // it is the protocol's own, and not handed over
-	Size        int  // encoded, in bytes
+	Control     bool   // it is the protocol's own, and not handed over
+	Size        int    // encoded, in bytes
+	Epoch       uint64 // of the attempt that it came from
 }
 
 // Inbox is the receiving half of a stream. A is an attempt, and its zero value none; M is the type of messages.
@@ -91,6 +93,10 @@ type Inbox[A comparable, M any] struct {
 	gapped     bool   // a gap ended an attempt, and the stream has not moved since
 	fresh      bool   // no message has come from attempt yet
 	clocked    bool   // somebody wants to know when the last message came: Stats was called
+
+	// The epoch of the message handed over last. Written while mu is held; read without it. The fast lane leaves it alone: the
+	// first message of an attempt never takes that.
+	from atomic.Uint64
 }
 
 // New returns an inbox at the zero position, without an attempt.
@@ -141,6 +147,9 @@ func (b *Inbox[A, M]) Begin() (*M, A, error) {
 		b.ask()
 	}
 }
+
+// From returns the epoch of the attempt that the message handed over last came from, zero before the first one.
+func (b *Inbox[A, M]) From() uint64 { return b.from.Load() }
 
 // ask waits for the next change, for the application. It waits for a message from now on, though another receives it.
 func (b *Inbox[A, M]) ask() {
@@ -259,6 +268,7 @@ func (b *Inbox[A, M]) handOver(in *Arrival[M]) *M {
 	if in.Message != nil {
 		b.deliveries++
 		b.handedOver = true
+		b.from.Store(in.Epoch)
 	}
 	return in.Message
 }
