@@ -3,7 +3,6 @@ package stream_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,7 +16,7 @@ import (
 type waitingLog struct{}
 
 func (waitingLog) OnWaiting(info stream.Info, cause error) {
-	log.Printf("%s, attempt %d, waits: %v", info.Name, info.Attempt, cause)
+	fmt.Printf("%s, attempt %d, waits: %v\n", info.Name, info.Attempt, cause)
 }
 
 // A connection that comes back soon after its server, and that is closed if it is dead. The idle limit is what notices that: three
@@ -28,7 +27,7 @@ func ExampleDialOptions() {
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		s, err := stream.Resilient(ctx, testpb.NewTestServiceClient(conn).FullDuplexCall, stream.Callbacks[request, response]{},
 			stream.WithRestart(),
 			stream.WithIdleTimeout(15*time.Second),
@@ -37,7 +36,7 @@ func ExampleDialOptions() {
 		if err != nil {
 			return err
 		}
-		defer s.Close()
+		defer func() { _ = s.Close() }()
 		for {
 			m, err := s.Recv()
 			if err != nil {
