@@ -93,6 +93,13 @@ func (s *ServerStream) SendMsg(m any) error {
 	if end := s.endedEarly(); end != nil {
 		return end
 	}
+	if chain := s.server.options.messages.sends; chain != nil {
+		return s.underPolicies(chain, m, (*ServerStream).send)
+	}
+	return s.send(m)
+}
+
+func (s *ServerStream) send(m any) error {
 	s.sending.Store(s.ticks.Load())
 	err := s.ServerStream.SendMsg(m)
 	s.sending.Store(0)
@@ -113,6 +120,13 @@ func (s *ServerStream) RecvMsg(m any) error {
 	if end := s.endedEarly(); end != nil {
 		return end
 	}
+	if chain := s.server.options.messages.recvs; chain != nil {
+		return s.underPolicies(chain, m, (*ServerStream).receive)
+	}
+	return s.receive(m)
+}
+
+func (s *ServerStream) receive(m any) error {
 	s.receiving.Store(s.ticks.Load())
 	err := s.ServerStream.RecvMsg(m)
 	s.receiving.Store(0)
