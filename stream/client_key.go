@@ -37,7 +37,7 @@ func (s *ClientStream[Req, Res]) keyOf(m *Req) (key string, last bool) {
 }
 
 // sendState is Send for a message with a key.
-func (s *ClientStream[Req, Res]) sendState(m *Req, key string, last bool) error {
+func (s *ClientStream[Req, Res]) sendState(m *Req, key string, last bool, cut *cutter[Req, Res]) error {
 	data, err := s.codec.Marshal(m)
 	if err != nil {
 		return s.refusal(refused(fmt.Errorf("encoding the message of key %q: %w", key, err)))
@@ -57,7 +57,9 @@ func (s *ClientStream[Req, Res]) sendState(m *Req, key string, last bool) error 
 	default:
 		return s.refusal(s.notSent(verdict, 0))
 	}
+	cut.enters(t.Attempt)
 	said, err := s.sendOn(t, m)
+	cut.leaves()
 	outcome, _ := s.outbox.Settle(t, said)
 	s.actOn(t.Attempt, outcome.Attempt, err)
 	switch outcome.Message {

@@ -42,7 +42,7 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 // turn, the error is errAnotherTry.
 func (s *ClientStream[Req, Res]) send(m *Req, held *permit.Held, cut *cutter[Req, Res]) error {
 	if key, last := s.keyOf(m); key != "" {
-		return s.sendState(m, key, last)
+		return s.sendState(m, key, last, cut)
 	}
 	var seq uint64
 	if s.callbacks.Sequence != nil {

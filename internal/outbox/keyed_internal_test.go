@@ -115,6 +115,11 @@ func (m *keyMachine) resume(t *rapid.T) {
 	m.next++
 	m.box.Opened(a)
 	var dropped []string
+	defer func() {
+		for _, key := range dropped {
+			m.set(setting{key: key}, true)
+		}
+	}()
 	for i := 0; ; i++ {
 		k, key, ok := m.box.NextState()
 		require.Equal(t, i < len(m.want), ok, "whether there is more to send, after %d", i)
@@ -135,9 +140,6 @@ func (m *keyMachine) resume(t *rapid.T) {
 			m.box.DropState(key)
 			dropped = append(dropped, key)
 		}
-	}
-	for _, key := range dropped {
-		m.set(setting{key: key}, true)
 	}
 	require.False(t, m.box.Attach(a, true))
 	m.attempt = a
