@@ -34,6 +34,8 @@ type attempt[Req, Res any] struct {
 	cancel context.CancelFunc
 	codec  *capture // nil unless messages are kept or measured
 
+	link link // with DialOptions
+
 	// set when opened, then read only
 	stream  Bidi[Req, Res]
 	targets targets
@@ -68,6 +70,7 @@ type loss struct {
 	heard   bool   // a gRPC server had accepted the attempt
 	planned bool   // the server had announced it, or says so
 	final   Reason // not ReasonUnknown: this package ended the attempt, and the stream with it
+	waited  error  // what the connection waited for when the open was cut short; nil if it did not wait, or nobody knows
 
 	completes func() *loss // takes in what Resume has delivered before it said Complete, and returns what else ends the stream
 }

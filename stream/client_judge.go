@@ -247,8 +247,9 @@ func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at inbox.Stand
 	return e
 }
 
-// judgeOpen says whether the stream may go on after the open policies have given up.
-func (s *ClientStream[Req, Res]) judgeOpen(err error, from checkpoint.Position) *attemptError {
+// judgeOpen says whether the stream may go on after the open policies have given up. waited is what the connection waited for
+// then, if it did: a policy's own error does not hide that (invariant 38).
+func (s *ClientStream[Req, Res]) judgeOpen(err, waited error, from checkpoint.Position) *attemptError {
 	at := inbox.Standing{Position: from}
 	if failure, ok := errors.AsType[*openError](err); ok {
 		l := *failure.loss
@@ -269,6 +270,9 @@ func (s *ClientStream[Req, Res]) judgeOpen(err error, from checkpoint.Position) 
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded): // of the execution
 		l.err, l.told, l.origin = cutBy(err), nil, fromStream
+	case isTimeout(err) && waited != nil:
+		l.told = fmt.Errorf("%w: %w", err, waited)
+		s.health.cause = l.told
 	case isTimeout(err):
 		s.health.cause = err
 	case l.origin == fromCallback:

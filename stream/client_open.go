@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc"
@@ -47,7 +46,7 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 		return o.winner, nil
 	}
 	if o.err != nil {
-		return nil, s.judgeOpen(o.err, from)
+		return nil, s.judgeOpen(o.err, o.waited, from)
 	}
 	switch verdict := o.result.(type) {
 	case *loss:
@@ -58,7 +57,7 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 		}
 		return nil, s.judge(verdict, inbox.Standing{Position: from}, outbox.Counts{})
 	case *openError:
-		return nil, s.judgeOpen(verdict, from)
+		return nil, s.judgeOpen(verdict, o.waited, from)
 	default:
 		return nil, &attemptError{op: "open", cause: errNotAStream, final: true, reason: ReasonPolicy}
 	}
@@ -70,6 +69,7 @@ type raced[Req, Res any] struct {
 	result any
 	err    error
 	cause  error // what the newest attempt to fail by itself ended with
+	waited error // what the connection waited for when the newest open was cut short; nil if it did not
 }
 
 // raceOpens opens an attempt under the open policies. cause is what the one before ended with.
@@ -82,7 +82,7 @@ func (s *ClientStream[Req, Res]) raceOpens(ctx context.Context, from checkpoint.
 	if winner, won := o.result.(*opened[Req, Res]); won && o.err == nil {
 		o.winner = winner
 	}
-	o.cause = r.end(o.winner)
+	o.cause, o.waited = r.end(o.winner)
 	return o
 }
 
@@ -114,7 +114,7 @@ func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res
 	if cause = failed.loss.err; ctx.Err() != nil {
 		cause = nil // it was cut short
 	}
-	r.fail(cause)
+	r.fail(cause, failed.loss.waited)
 	if s, ok := ctx.Value(scheduleKey{}).(*schedule); ok {
 		s.note(failure{hint: failed.loss.hint().Delay})
 	}
@@ -141,9 +141,10 @@ func (s *ClientStream[Req, Res]) openOnce(
 	returned := false
 	var codec *capture
 	if s.options.replay || s.options.holds {
-		codec = &capture{CodecV2: s.codec, outbox: s.outbox, measures: s.options.holds}
+		codec = &capture{CodecV2: s.codec.current(), outbox: s.outbox, measures: s.options.holds}
 	}
 	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), codec) //nolint:contextcheck // see above
+	s.linkTo(a)
 	s.events.publish(event{kind: eventOpened, attempt: a.epoch})
 	defer func() {
 		if !returned { // Resume has ended the goroutine
@@ -152,12 +153,8 @@ func (s *ClientStream[Req, Res]) openOnce(
 	}()
 	stop := context.AfterFunc(ctx, func() { a.fail(&loss{op: "open", err: cutBy(context.Cause(ctx)), origin: fromStream}) })
 	defer stop()
-	if limit := s.options.limits.open; limit > 0 {
-		timer := time.AfterFunc(limit, func() {
-			a.fail(&loss{op: "open", err: &limitError{what: "not opened", limit: limit}, origin: fromStream})
-		})
-		defer timer.Stop()
-	}
+	stopLimit := s.limitOpen(a)
+	defer stopLimit()
 	r := &Resumption[Req, Res]{attempt: a, kind: s.kind, position: from, cause: cause}
 	op, err := s.start(a, r)
 	returned = true
@@ -174,6 +171,9 @@ func (s *ClientStream[Req, Res]) openOnce(
 	if _, large := errors.AsType[positionSizeError](err); large {
 		l.final = ReasonOptions
 	}
+	if refused := a.link.refused.Load(); refused != nil {
+		l = &loss{op: "open", err: *refused, final: ReasonOptions}
+	}
 	a.fail(l)
 	if a.stream != nil {
 		s.calling(a.tellTargets)
@@ -187,7 +187,12 @@ func (s *ClientStream[Req, Res]) openOnce(
 
 // waitedFor adds to a loss what the open has waited for, if err tells: grpc says so only when it stops waiting.
 func (l *loss) waitedFor(err error) *loss {
-	if st := status.Convert(err); l.origin == fromStream && strings.HasPrefix(st.Message(), "latest balancer error: ") {
+	st := status.Convert(err)
+	if !strings.HasPrefix(st.Message(), notReady) {
+		return l
+	}
+	l.waited = errors.New(strings.TrimPrefix(st.Message(), notReady))
+	if l.origin == fromStream {
 		l.err = fmt.Errorf("%w: %s", l.err, st.Message())
 	}
 	return l

@@ -31,6 +31,7 @@ type clientOptions struct {
 	observers []Observer
 
 	stream, open    policyChain
+	sends, recvs    policyChain // for messages
 	resumeOff       bool
 	stableFor       time.Duration
 	limits          limits
@@ -58,6 +59,7 @@ type clientOptions struct {
 	commitTimeout   time.Duration
 	storeConfigured bool
 	nilStoreOption  bool
+	nilOption       bool     // of Options
 	streamID        StreamID // zero: no metadata is sent
 }
 
@@ -112,6 +114,9 @@ func optionsOf(has callbackSet, opts []ClientOption) (clientOptions, error) {
 		}
 		opt.applyClient(&o)
 	}
+	if o.nilOption {
+		return o, errors.New("an option is nil")
+	}
 	return o, o.validate(has)
 }
 
@@ -135,7 +140,7 @@ func (o *clientOptions) validate(has callbackSet) error {
 		refuse(!observes(observer), "observer %T implements none of the observer interfaces", observer)
 	}
 	refuse(o.open.hedges() && slices.ContainsFunc(o.call, hasTarget), "a hedge would have two opens write the target of a call option")
-	errs = append(errs, o.stream.validate("stream"), o.open.validate("open"))
+	errs = append(errs, o.stream.validate("stream"), o.open.validate("open"), validateMessages(o.sends, o.recvs))
 	return joined(errs)
 }
 

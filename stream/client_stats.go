@@ -37,7 +37,7 @@ type Stats struct {
 	Delivered, Processed, Committed checkpoint.Position
 
 	LastMessage   time.Time // when the newest message arrived, of those since the first call of Stats; zero: none
-	LastError     error     // the end of the last attempt after which the stream went on
+	LastError     error     // the end of the last attempt after which the stream went on, or what the attempt after it waits for
 	CommitError   error     // of the last write to the store; nil after a write that succeeded
 	EventsDropped uint64    // events that were not reported because observers were too slow
 }

@@ -41,6 +41,10 @@ func (d *diary) OnDetached(i stream.Info, cause error) {
 	d.add(note{name: "detached", info: i, cause: cause})
 }
 
+func (d *diary) OnWaiting(i stream.Info, cause error) {
+	d.add(note{name: "waiting", info: i, cause: cause})
+}
+
 func (d *diary) OnReconnectScheduled(i stream.Info, delay time.Duration) {
 	d.add(note{name: "scheduled", info: i, delay: delay})
 }

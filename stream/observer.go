@@ -44,6 +44,10 @@ type AttachedObserver interface {
 // [ClosedObserver] is told.
 type DetachedObserver interface{ OnDetached(info Info, cause error) }
 
+// WaitingObserver is told what an attempt waits for while its connection is not ready: the last error of the connection,
+// with the name of the target. It is told once for each change. Only connections with [DialOptions] report that.
+type WaitingObserver interface{ OnWaiting(info Info, cause error) }
+
 // ReconnectScheduledObserver is told how long the stream waits before it opens the next attempt. Only policies of
 // [NewRetryPolicyBuilder] report that, and planned closes (see WithEndless). For other policies use their own listeners.
 type ReconnectScheduledObserver interface {
@@ -124,6 +128,7 @@ const (
 	eventOpened eventKind = iota
 	eventAttached
 	eventDetached
+	eventWaiting
 	eventReconnectScheduled
 	eventReplaying
 	eventRewound

@@ -9,6 +9,8 @@ func dispatch(o Observer, info Info, e event) { //nolint:gocyclo // one case for
 		call(o, func(o AttachedObserver) { o.OnAttached(info, e.position) })
 	case eventDetached:
 		call(o, func(o DetachedObserver) { o.OnDetached(info, e.cause) })
+	case eventWaiting:
+		call(o, func(o WaitingObserver) { o.OnWaiting(info, e.cause) })
 	case eventReconnectScheduled:
 		call(o, func(o ReconnectScheduledObserver) { o.OnReconnectScheduled(info, e.delay) })
 	case eventReplaying:
@@ -52,7 +54,7 @@ func call[T any](o Observer, f func(T)) {
 // observes reports whether o implements at least one of the interfaces.
 func observes(o Observer) bool {
 	switch o.(type) {
-	case OpenedObserver, AttachedObserver, DetachedObserver, ReconnectScheduledObserver, ReplayingObserver,
+	case OpenedObserver, AttachedObserver, DetachedObserver, WaitingObserver, ReconnectScheduledObserver, ReplayingObserver,
 		RewoundObserver, DuplicateObserver, HeldOverflowObserver, WindowFullObserver, CommittedObserver,
 		CommitFailedObserver, FencedObserver, GapObserver, LostObserver, RotatingObserver, RotatedObserver, RotationPutOffObserver, ClosedObserver:
 		return true

@@ -13,6 +13,9 @@ func (s *ServerStream) watch() {
 	if o.age.most > 0 {
 		s.endAfter(o.age.draw(), agedEnd)
 	}
+	if o.around.limit > 0 && !isExempt(s.method) {
+		s.endAfter(o.around.limit, timeoutEnd)
+	}
 }
 
 // tick looks for a call in flight that takes too long: see ClientStream.watch for how that is counted.

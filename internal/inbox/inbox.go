@@ -148,6 +148,23 @@ func (b *Inbox[A, M]) Begin() (*M, A, error) {
 	}
 }
 
+// Await waits until Begin would not wait, for the application. It takes nothing.
+func (b *Inbox[A, M]) Await() {
+	b.lock()
+	defer b.unlock()
+	var none A
+	for !b.abrupt && b.ready.Len() == 0 && b.ended == nil && (b.attempt == none || b.attempt == b.refused || b.busy) {
+		b.ask()
+	}
+}
+
+// Yield ends what Begin began, if nothing was received.
+func (b *Inbox[A, M]) Yield() {
+	b.lock()
+	defer b.unlock()
+	b.free()
+}
+
 // From returns the epoch of the attempt that the message handed over last came from, zero before the first one.
 func (b *Inbox[A, M]) From() uint64 { return b.from.Load() }
 

@@ -45,6 +45,7 @@ type Outbox[A comparable] struct {
 	asking  int    // how many wait in BeginOn
 	granted bool   // one of them is busy: it has its turn
 	waiting int    // how many calls of the application's wait: Begin, CloseSend and AwaitAcked
+	urgent  bool   // Interrupt was called, and nobody has stopped waiting yet
 	leaving bool   // the stream's context is done: do not wait for what is on its way
 	ended   error  // what Send returns from now on
 	ticks   uint64 // of the timer that watches the limits
@@ -116,7 +117,7 @@ const (
 )
 
 // Begin asks for the turn of m. seq is its number if the caller numbers messages. With wait it waits while the verdict is
-// Full (unless Config.FailWhenFull is set) or NotYet.
+// Full (unless Config.FailWhenFull is set) or NotYet, or until Interrupt is called.
 //
 // If the verdict is Go, the caller is busy until it calls Settle, Complete or Forget.
 func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
@@ -124,6 +125,10 @@ func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
 	defer o.mu.Unlock()
 	v := o.verdict(seq)
 	for wait && (v == NotYet || v == Full && !o.config.FailWhenFull) {
+		if o.urgent {
+			o.urgent = false
+			break
+		}
 		o.await()
 		v = o.verdict(seq)
 	}
@@ -145,6 +150,14 @@ func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
 		o.inHand, o.number, t.turn = m, seq, o.turn.Add(1)
 	}
 	return t, Go
+}
+
+// Interrupt makes a Begin that waits, or the next one that would, return NotYet or Full instead, once.
+func (o *Outbox[A]) Interrupt() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.urgent = true
+	o.changed()
 }
 
 func (o *Outbox[A]) verdict(seq uint64) Verdict {
