@@ -39,25 +39,16 @@ func (e *openError) GRPCStatus() *status.Status { return rpcstatus.Of(e.loss.err
 
 // openAttempt opens the next attempt, under the open policies.
 func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, Res], *attemptError) {
-	r := race[Req, Res]{cause: s.health.cause, changed: make(chan struct{})}
 	from := s.inbox.Position()
-	//nolint:contextcheck // the execution has ctx
-	result, err := s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
-		return s.enterRace(exec.Context(), &r, from)
-	})
-	winner, won := result.(*opened[Req, Res])
-	if !won || err != nil {
-		winner = nil
+	o := s.raceOpens(ctx, from, s.health.cause)
+	s.health.cause = o.cause
+	if o.winner != nil {
+		return o.winner, nil
 	}
-	cause, waited := r.end(winner)
-	s.health.cause = cause
-	if winner != nil {
-		return winner, nil
+	if o.err != nil {
+		return nil, s.judgeOpen(o.err, o.waited, from)
 	}
-	if err != nil {
-		return nil, s.judgeOpen(err, waited, from)
-	}
-	switch verdict := result.(type) {
+	switch verdict := o.result.(type) {
 	case *loss:
 		if verdict.completes != nil {
 			if told := verdict.completes(); told != nil {
@@ -66,10 +57,33 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 		}
 		return nil, s.judge(verdict, inbox.Standing{Position: from}, outbox.Counts{})
 	case *openError:
-		return nil, s.judgeOpen(verdict, waited, from)
+		return nil, s.judgeOpen(verdict, o.waited, from)
 	default:
 		return nil, &attemptError{op: "open", cause: errNotAStream, final: true, reason: ReasonPolicy}
 	}
+}
+
+// raced is what came of the opens of one execution of the open policies.
+type raced[Req, Res any] struct {
+	winner *opened[Req, Res] // nil if none was opened: then result and err are what the policies made of that
+	result any
+	err    error
+	cause  error // what the newest attempt to fail by itself ended with
+	waited error // what the connection waited for when the newest open was cut short; nil if it did not
+}
+
+// raceOpens opens an attempt under the open policies. cause is what the one before ended with.
+func (s *ClientStream[Req, Res]) raceOpens(ctx context.Context, from checkpoint.Position, cause error) (o raced[Req, Res]) {
+	r := race[Req, Res]{cause: cause, changed: make(chan struct{})}
+	//nolint:contextcheck // the execution has ctx
+	o.result, o.err = s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
+		return s.enterRace(exec.Context(), &r, from)
+	})
+	if winner, won := o.result.(*opened[Req, Res]); won && o.err == nil {
+		o.winner = winner
+	}
+	o.cause, o.waited = r.end(o.winner)
+	return o
 }
 
 // enterRace is one try of the open policies. It returns an opened attempt, or what policies are not to try again: a loss

@@ -28,7 +28,8 @@ func WithCallOptions(opts ...grpc.CallOption) ClientOption {
 }
 
 // WithObserver tells observer what happens to the stream. It may be given several times. An observer that implements
-// none of the observer interfaces is an error. Default: none.
+// none of the observer interfaces is an error. Those for servers begin with Server, such as [ServerEndedObserver]. Default:
+// none.
 func WithObserver(observer Observer) Option {
 	return option{
 		func(o *clientOptions) { o.observers = append(o.observers, observer) },

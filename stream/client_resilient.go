@@ -50,7 +50,7 @@ func Resilient[Req, Res any, S Bidi[Req, Res]](
 // grpc.ServerStreamingClient and grpc.ClientStreamingClient.
 //
 // As with grpc's own streams, one goroutine may call Send while another calls Recv. Two goroutines must not call Send, or
-// Recv, at the same time. Close, Commit, Flush, Unacked, State, Stats and Context may be called at any time, from any
+// Recv, at the same time. Close, Commit, Flush, Unacked, SendOn, State, Stats and Context may be called at any time, from any
 // goroutine.
 type ClientStream[Req, Res any] struct {
 	// set at construction, then read only
@@ -65,6 +65,8 @@ type ClientStream[Req, Res any] struct {
 	life      failsafe.Executor[any] // of policies held for life; nil where there is none
 	outage    failsafe.Executor[any]
 	opening   failsafe.Executor[any]
+	sends     messagePolicies
+	recvs     messagePolicies
 	committer *committer // nil without a store
 	events    *events    // nil without an observer
 	inbox     *inbox.Inbox[*attempt[Req, Res], Res]
@@ -83,6 +85,8 @@ type ClientStream[Req, Res any] struct {
 	attached  chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
 	done      chan struct{}                     // closed by the lifecycle goroutine when it ends
 	final     error                             // how the stream ended; written before done is closed
+	sendCut   cutter[Req, Res]                  // used by whoever calls Send
+	recvCut   cutter[Req, Res]                  // used by whoever calls Recv
 	health    health                            // owned by the lifecycle goroutine
 }
 
@@ -125,6 +129,7 @@ func newClientStream[Req, Res any](
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.life, s.outage = o.streamExecutors()
 	s.opening = o.openExecutor()
+	s.sends, s.recvs = o.sends.messages(s.ctx), o.recvs.messages(s.ctx) //nolint:contextcheck // the stream has ctx
 	if len(o.observers) > 0 {
 		s.events = &events{name: o.name, observers: o.observers}
 	}

@@ -89,6 +89,18 @@ func (d *diary) OnLost(i stream.Info, from checkpoint.Position, cause error) {
 	d.add(note{name: "lost", info: i, at: from, cause: cause})
 }
 
+func (d *diary) OnRotating(i stream.Info, cause error) {
+	d.add(note{name: "rotating", info: i, cause: cause})
+}
+
+func (d *diary) OnRotated(i stream.Info, from uint64) {
+	d.add(note{name: "rotated", info: i, count: from})
+}
+
+func (d *diary) OnRotationPutOff(i stream.Info, cause error) {
+	d.add(note{name: "put off", info: i, cause: cause})
+}
+
 func (d *diary) OnClosed(i stream.Info, cause error) {
 	d.add(note{name: "closed", info: i, cause: cause})
 }

@@ -33,6 +33,12 @@ func dispatch(o Observer, info Info, e event) { //nolint:gocyclo // one case for
 		call(o, func(o GapObserver) { o.OnGap(info, e.cause) })
 	case eventLost:
 		call(o, func(o LostObserver) { o.OnLost(info, e.position, e.cause) })
+	case eventRotating:
+		call(o, func(o RotatingObserver) { o.OnRotating(info, e.cause) })
+	case eventRotated:
+		call(o, func(o RotatedObserver) { o.OnRotated(info, e.count) })
+	case eventRotationPutOff:
+		call(o, func(o RotationPutOffObserver) { o.OnRotationPutOff(info, e.cause) })
 	case eventClosed:
 		call(o, func(o ClosedObserver) { o.OnClosed(info, e.cause) })
 	}
@@ -50,7 +56,7 @@ func observes(o Observer) bool {
 	switch o.(type) {
 	case OpenedObserver, AttachedObserver, DetachedObserver, WaitingObserver, ReconnectScheduledObserver, ReplayingObserver,
 		RewoundObserver, DuplicateObserver, HeldOverflowObserver, WindowFullObserver, CommittedObserver,
-		CommitFailedObserver, FencedObserver, GapObserver, LostObserver, ClosedObserver:
+		CommitFailedObserver, FencedObserver, GapObserver, LostObserver, RotatingObserver, RotatedObserver, RotationPutOffObserver, ClosedObserver:
 		return true
 	default:
 		return false

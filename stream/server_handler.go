@@ -44,9 +44,12 @@ func (s *ServerStream) runApart(srv any, handler grpc.StreamHandler) error {
 	case <-s.over:
 	}
 	if end := s.endedEarly(); end != nil {
+		s.server.options.counters.abandoned(1)
+		s.tellEnded(end.End, end)
 		return s.endsWith(end)
 	}
 	<-s.done // the ending came first
+	s.tellEnded(s.outcome.end(), s.outcome.told())
 	return s.conclude()
 }
 
@@ -58,6 +61,30 @@ func (s *ServerStream) endsWith(end *EndedError) error {
 	return end.GRPCStatus().Err()
 }
 
+// end says how the handler has come to its end.
+func (o *outcome) end() End {
+	switch {
+	case o.panicked != nil:
+		return EndPanicked
+	case o.exited:
+		return EndExited
+	default:
+		return EndReturned
+	}
+}
+
+// told is the outcome as observers see it.
+func (o *outcome) told() error {
+	switch {
+	case o.panicked != nil:
+		return o.panicked
+	case o.exited:
+		return errExited
+	default:
+		return o.err
+	}
+}
+
 // conclude returns what the handler has returned, or panics as it did.
 func (s *ServerStream) conclude() error {
 	switch o := &s.outcome; {
@@ -65,10 +92,8 @@ func (s *ServerStream) conclude() error {
 		panic(o.panicked.Value) //nolint:forbidigo // net/http compares it
 	case o.panicked != nil:
 		panic(o.panicked) //nolint:forbidigo // the handler's own
-	case o.exited:
-		return errExited
 	default:
-		return o.err
+		return o.told()
 	}
 }
 
@@ -82,6 +107,7 @@ func (s *ServerStream) handle(srv any, handler grpc.StreamHandler) {
 		s.returned()
 		s.leave()
 	}()
+	s.ran = true
 	s.outcome.err = handler(srv, s)
 	returned = true
 }
@@ -106,28 +132,39 @@ func (s *ServerStream) runInPlace(srv any, handler grpc.StreamHandler) error {
 		s.outcome.fell(value)
 		s.returned()
 		s.leave()
+		s.tellEnded(s.outcome.end(), s.outcome.told())
 		if value != nil {
 			panic(value) //nolint:forbidigo // the handler's own
 		}
 		_ = s.ServerStream.SendMsg(handlerExited{}) // it cannot be encoded: grpc ends the call, which nobody else would
 	}()
+	s.ran = true
 	s.outcome.err = handler(srv, s)
 	returned = true
 	s.returned()
 	s.leave()
+	s.tellEnded(EndReturned, s.outcome.err)
 	return s.outcome.err
 }
 
 // handlerExited is no message. grpc names the type in the status.
 type handlerExited struct{}
 
-// leave gives back what the stream has held, when its handler has returned (invariant 43), or will not be called.
+// leave gives back what the stream has held, when its handler has returned (invariant 43), or will not be called. Whatever
+// happens in a policy, the others are told.
 func (s *ServerStream) leave() {
+	defer close(s.done)
+	defer s.deregister()
+	defer s.tellAbandoned()
+	s.giveBack()
+}
+
+// deregister lets the fence and the Drainer forget the stream.
+func (s *ServerStream) deregister() {
 	if s.entered {
 		s.server.fence.leave(s)
 	}
 	if d := s.server.options.drainer; d != nil {
 		d.leave(s)
 	}
-	close(s.done)
 }

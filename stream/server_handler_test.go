@@ -68,7 +68,7 @@ func TestEveryWayOutOfAHandlerEndsTheCall(t *testing.T) {
 		"trailer": {func(s bidi) error { return grpc.SetTrailer(s.Context(), metadata.Pairs("a", "b")) }, codes.OK, ""},
 	}
 	for transport, start := range transports {
-		for kind, opts := range map[string][]stream.ServerOption{"apart": early(), "in place": {stream.WithObserver(&diary{})}} {
+		for kind, opts := range map[string][]stream.ServerOption{"apart": early(), "in place": {stream.WithServerCounters(new(stream.ServerCounters))}} {
 			for name, way := range ways {
 				t.Run(transport+", "+kind+", "+name, func(t *testing.T) {
 					t.Parallel()

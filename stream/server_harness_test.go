@@ -43,10 +43,18 @@ func hosts(t *testing.T, handler func(bidi) error, opts ...stream.ServerOption) 
 
 func hostsGRPC(t *testing.T, handler func(bidi) error, opts ...grpc.ServerOption) *host {
 	t.Helper()
+	server := grpc.NewServer(opts...)
+	testpb.RegisterTestServiceServer(server, &feed{handler: handler})
+	return (&host{t: t}).serves(server)
+}
+
+// serves returns a host that runs server.
+func (h *host) serves(server *grpc.Server) *host {
+	t := h.t
+	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	h := &host{t: t, address: listener.Addr().String(), server: grpc.NewServer(opts...)}
-	testpb.RegisterTestServiceServer(h.server, &feed{handler: handler})
+	h = &host{t: t, address: listener.Addr().String(), server: server}
 	var running sync.WaitGroup
 	running.Go(func() { _ = h.server.Serve(listener) }) // ends with the server
 	t.Cleanup(func() { h.server.Stop(); running.Wait() })

@@ -47,7 +47,7 @@ func (v *server) intercept(srv any, ss grpc.ServerStream, info *grpc.StreamServe
 	}
 	told, err := metadataOf(ss.Context())
 	if err != nil {
-		return status.Error(codes.InvalidArgument, err.Error())
+		return v.refuses(ss, info.FullMethod, status.Error(codes.InvalidArgument, err.Error()))
 	}
 	fenced := told.told && !v.options.unfenced
 	if !fenced && v.options.isPlain() {
@@ -57,13 +57,23 @@ func (v *server) intercept(srv any, ss grpc.ServerStream, info *grpc.StreamServe
 	s.attempt, s.fenced = told.attempt, fenced
 	defer s.release()
 	if refused := s.admitted(); refused != nil {
+		s.tellRefused(refused)
 		return s.endsWith(refused)
 	}
+	s.tellOpened()
 	s.watch()
 	if fenced || v.options.endsEarly() {
 		return s.runApart(srv, handler)
 	}
 	return s.runInPlace(srv, handler)
+}
+
+// refuses tells of a stream that is refused before anybody is asked.
+func (v *server) refuses(ss grpc.ServerStream, method string, why error) error {
+	s := v.newStream(ss, method)
+	defer s.release()
+	s.tellRefused(why)
+	return why
 }
 
 // serverKey is the context key of a *ServerStream.
@@ -76,6 +86,7 @@ func (v *server) newStream(ss grpc.ServerStream, method string) *ServerStream {
 	ctx, cancel := context.WithCancelCause(ss.Context())
 	s.ctx, s.cancel = context.WithValue(ctx, serverKey{}, s), cancel
 	s.ticks.Store(1)
+	s.counts, s.messages = v.options.counts(), v.options.counters.messages()
 	return s
 }
 
@@ -113,6 +124,9 @@ func (s *ServerStream) admit() *EndedError {
 		}
 		s.entered = true
 		s.takeOver(older)
+	}
+	if refused := s.acquire(); refused != nil {
+		return refused
 	}
 	return s.endedEarly()
 }

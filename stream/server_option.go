@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -14,15 +15,19 @@ import (
 type serverOptions struct {
 	observers []Observer
 	idle      time.Duration
+	age       maxAge
 	send      time.Duration
-	maxAge    time.Duration
-	ageJitter time.Duration
 
 	authorized func(context.Context) (time.Time, bool)
 	owner      func(context.Context) string
 	unfenced   bool
 	takeover   time.Duration
 	drainer    *Drainer
+	counters   *ServerCounters
+
+	policies      []failsafe.Policy[any]
+	policiesGiven bool
+	around        serverPolicies // made of policies
 }
 
 // WithAuthorizationUntil ends a stream with UNAUTHENTICATED when its authorization ends, also if the stream is silent. f is
@@ -50,6 +55,7 @@ func newServerOptions(opts []ServerOption) (o serverOptions, err error) {
 		opt.applyServer(&o)
 	}
 	errs = append(errs, o.validate()...)
+	errs = append(errs, o.compilePolicies()...)
 	if err := joined(errs); err != nil {
 		return o, fmt.Errorf("stream: wrong server options: %w", err)
 	}
@@ -63,19 +69,23 @@ func (o *serverOptions) validate() (errs []error) {
 		}
 	}
 	for _, observer := range o.observers {
-		refuse(!observes(observer), "observer %T implements none of the observer interfaces", observer)
+		refuse(!observesServers(observer), "observer %T implements none of the observer interfaces for servers", observer)
 	}
-	refuse(o.ageJitter < 0 || o.maxAge > 0 && o.ageJitter >= o.maxAge,
-		"WithMaxAge needs a jitter from zero to less than the age of %v, not %v", o.maxAge, o.ageJitter)
+	o.age.validate(refuse)
 	return errs
 }
 
 // isPlain reports whether the options ask for nothing.
-func (o *serverOptions) isPlain() bool { return !o.endsEarly() && len(o.observers) == 0 }
+func (o *serverOptions) isPlain() bool {
+	return !o.endsEarly() && !o.counts() && len(o.around.gates) == 0
+}
+
+// counts reports whether messages are counted.
+func (o *serverOptions) counts() bool { return len(o.observers) > 0 || o.counters != nil }
 
 // endsEarly reports whether a handler may have to be ended before it returns.
 func (o *serverOptions) endsEarly() bool {
-	return o.idle > 0 || o.send > 0 || o.maxAge > 0 || o.authorized != nil || o.drainer != nil
+	return o.idle > 0 || o.send > 0 || o.age.most > 0 || o.authorized != nil || o.drainer != nil || o.around.limit > 0
 }
 
 // refusesAll is the end of each stream of a server whose options are wrong.

@@ -30,6 +30,10 @@ type ServerStream struct {
 	fenced  bool    // the fence has to let the stream in; the same
 	entered bool    // it has; the same
 
+	permits []heldPermit // owned by the goroutine of the interceptor, and then of the handler
+	denied  error        // a policy's denial; the same
+	ran     bool         // the handler was called; the same
+
 	draining chan struct{} // closed by the Drainer when it tells the handler; nil without one
 
 	ending atomic.Pointer[ending] // nil while the handler runs; written once, by whoever ends it
@@ -42,12 +46,18 @@ type ServerStream struct {
 	sending   atomic.Uint64 // the same for SendMsg
 	departed  atomic.Bool   // the transport has said that the client is gone
 
+	counts         bool            // messages are counted; set at construction, then read only
+	messages       *messageCounter // where; the same; nil if there are no ServerCounters
+	countedAs      string          // the name of the method there; owned by the goroutine of the interceptor
+	received, sent atomic.Uint64
+
 	outcome outcome // of the handler; written before done is closed, or by the goroutine of the interceptor
 }
 
 // ending is how a handler came to its end.
 type ending struct {
 	early *EndedError // nil: the handler has returned, in whatever way
+	at    time.Time
 }
 
 // outcome is what the handler has done.
@@ -89,6 +99,12 @@ func (s *ServerStream) SendMsg(m any) error {
 	if err != nil {
 		return s.failed(err)
 	}
+	if s.counts {
+		s.sent.Add(1)
+		if s.messages != nil {
+			s.messages.sent.Add(1)
+		}
+	}
 	return nil
 }
 
@@ -105,6 +121,12 @@ func (s *ServerStream) RecvMsg(m any) error {
 	}
 	if end := s.endedEarly(); end != nil { // the fence: nothing is handed over after a newer attempt was accepted
 		return end
+	}
+	if s.counts {
+		s.received.Add(1)
+		if s.messages != nil {
+			s.messages.received.Add(1)
+		}
 	}
 	return nil
 }
@@ -137,7 +159,7 @@ func (s *ServerStream) end(why *EndedError) {
 
 // mark makes SendMsg and RecvMsg fail from now on.
 func (s *ServerStream) mark(why *EndedError) bool {
-	return s.ending.CompareAndSwap(nil, &ending{early: why})
+	return s.ending.CompareAndSwap(nil, &ending{early: why, at: time.Now()})
 }
 
 // wake tells the handler and the interceptor that the stream was marked. The interceptor returns, and that wakes a blocked

@@ -4,6 +4,18 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/streamsafe/streamsafe/internal/permit"
+)
+
+// outcome is how an RPC ended.
+type outcome = permit.Outcome
+
+const (
+	unrun  = permit.Unrun  // it never began
+	served = permit.Served // the server has done its part, whatever the status
+	left   = permit.Left   // the client cancelled it
+	fault  = permit.Fault  // the server failed
 )
 
 // admission is an RPC that an Accountant has let pass. It is the context that grpc goes on with, so that one allocation
@@ -11,26 +23,35 @@ import (
 type admission struct {
 	context.Context //nolint:containedctx // an admission is a context; set at construction, then read only
 
-	accountant *Accountant // set at construction, then read only
-	method     string      // set at construction, then read only
-	since      time.Time   // set at construction, then read only
-	permits    []permit    // written by Handle, read by whoever ends it
-	first      [4]permit   // holds the permits if there are no more
-	stop       func() bool // ends the watch for the context; written by TagRPC, read by HandleRPC, in one goroutine
+	accountant *Accountant      // set at construction, then read only
+	method     string           // set at construction, then read only
+	since      time.Time        // set at construction, then read only
+	permits    []permit.Permit  // what the RPC holds until it ends; written by Handle, read by whoever ends it
+	first      [4]permit.Permit // holds the permits where there are no more
+	keys       []*keyEntry      // whose RPC it is; written by Handle, read by whoever ends it
+	firstKey   [1]*keyEntry     // holds the keys where there are no more
+	stop       func() bool      // ends the watch for the context; written by TagRPC, read by HandleRPC, in one goroutine
 	state      atomic.Uint32
 	returned   bool // the handler has returned, and occupancies are over; owned by the goroutine of the handler
 }
 
 func newAdmission(ctx context.Context, a *Accountant, method string) *admission {
 	adm := &admission{Context: ctx, accountant: a, method: method, since: time.Now()}
-	adm.permits = adm.first[:0]
+	adm.permits, adm.keys = adm.first[:0], adm.firstKey[:0]
 	return adm
 }
 
 // hold keeps p until the RPC ends. Without an admission nobody would tell of the end.
-func (a *admission) hold(p permit) {
-	if a != nil {
+func (a *admission) hold(p permit.Permit) {
+	if a != nil && !p.IsZero() {
 		a.permits = append(a.permits, p)
+	}
+}
+
+// runs notes that the RPC is one of e's.
+func (a *admission) runs(e *keyEntry) {
+	if a != nil {
+		a.keys = append(a.keys, e)
 	}
 }
 
@@ -94,7 +115,14 @@ func (a *admission) end(from admissionState, o outcome, err error) {
 	a.giveBack(o, err)
 }
 
-func (a *admission) giveBack(o outcome, err error) { a.giveBackFrom(0, o, err) }
+func (a *admission) giveBack(o outcome, err error) {
+	defer func() {
+		for _, e := range a.keys {
+			e.end()
+		}
+	}()
+	a.giveBackFrom(0, o, err)
+}
 
 // giveBackFrom ends the permits from one on, also those after one whose policy panics.
 func (a *admission) giveBackFrom(next int, o outcome, err error) {
@@ -104,8 +132,8 @@ func (a *admission) giveBackFrom(next int, o outcome, err error) {
 		}
 	}()
 	for ; next < len(a.permits); next++ {
-		if _, ok := a.permits[next].(occupancy); !ok || !a.returned {
-			a.permits[next].end(o, err)
+		if p := a.permits[next]; !a.returned || !p.Occupies() {
+			p.End(o, err)
 		}
 	}
 }
@@ -117,8 +145,8 @@ func (a *admission) handlerReturned(o outcome) {
 	}
 	a.returned = true
 	for _, p := range a.permits {
-		if p, ok := p.(occupancy); ok {
-			p.end(o, nil)
+		if p.Occupies() {
+			p.End(o, nil)
 		}
 	}
 }

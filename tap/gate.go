@@ -7,13 +7,10 @@ import (
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
-	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
-	"github.com/failsafe-go/failsafe-go/adaptivethrottler"
-	"github.com/failsafe-go/failsafe-go/bulkhead"
-	"github.com/failsafe-go/failsafe-go/circuitbreaker"
-	"github.com/failsafe-go/failsafe-go/priority"
-	"github.com/failsafe-go/failsafe-go/ratelimiter"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/streamsafe/streamsafe/internal/permit"
+	"github.com/streamsafe/streamsafe/internal/policykind"
 )
 
 // gate is one policy as the tap uses it.
@@ -23,27 +20,59 @@ type gate interface {
 	pass(ctx context.Context, header metadata.MD, adm *admission) *refusal
 }
 
-// permit is what an RPC holds until it ends.
-type permit interface {
-	// end is called once. err is set if the outcome is a fault.
-	end(o outcome, err error)
+// closedGate lets nothing pass.
+type closedGate struct{ refusal *refusal }
+
+func (g closedGate) pass(context.Context, metadata.MD, *admission) *refusal { return g.refusal }
+
+// The fields of all gates are set at construction, then read only, except where they are atomic.
+
+// policyGate is a policy of any kind but a circuit breaker.
+type policyGate struct {
+	*permit.Gate
+	levels levelReader
+	full   *refusal
 }
 
-// occupancy is a permit that stands for a place in the server: it is free when the handler has returned.
-type occupancy interface {
-	permit
-	occupies()
+func (g *policyGate) pass(ctx context.Context, header metadata.MD, adm *admission) *refusal {
+	level, r := g.levels.levelOf(ctx, header)
+	if r != nil {
+		return r
+	}
+	p, ok := g.Try(ctx, level)
+	if !ok {
+		return g.full
+	}
+	adm.hold(p)
+	return nil
 }
 
-// outcome is how an RPC ended.
-type outcome uint8
+// breakerGate is a circuit breaker.
+type breakerGate struct {
+	*permit.Gate
+	delay time.Duration
+	open  delayed
+}
 
-const (
-	unrun  outcome = iota // it never began
-	served                // the server has done its part, whatever the status
-	left                  // the client cancelled it
-	fault                 // the server failed
-)
+func (g *breakerGate) pass(ctx context.Context, _ metadata.MD, adm *admission) *refusal {
+	if adm == nil {
+		return g.ask()
+	}
+	p, ok := g.Try(ctx, 0)
+	if !ok {
+		return g.open.refuse(max(g.RetryAfter(), g.delay))
+	}
+	adm.hold(p)
+	return nil
+}
+
+// ask takes no permit of a half-open breaker: whoever tells the breaker how RPCs end does.
+func (g *breakerGate) ask() *refusal {
+	if delay := g.RetryAfter(); delay > 0 {
+		return g.open.refuse(delay)
+	}
+	return nil
+}
 
 // gateMaker makes gates of policies.
 type gateMaker struct {
@@ -57,159 +86,42 @@ func (m gateMaker) gatesOf(policies []failsafe.Policy[any]) ([]gate, error) {
 	var gates []gate
 	var errs []error
 	for _, p := range policies {
-		holds := false
-		switch p := p.(type) {
-		case ratelimiter.RateLimiter[any]:
-			gates = append(gates, &rateGate{p, refuse(ReasonRateLimiter, ratelimiter.ErrExceeded, m.delay)})
-		case circuitbreaker.CircuitBreaker[any]:
-			gates = append(gates, newBreakerGate(p, m.delay))
-		case adaptivethrottler.AdaptiveThrottler[any]:
-			gates = append(gates, m.throttlerGate(func(int) bool { return p.TryAcquirePermit() }, false, p))
-		case adaptivethrottler.PriorityThrottler[any]:
-			gates = append(gates, m.throttlerGate(p.TryAcquirePermitWithLevel, true, p))
-		case bulkhead.Bulkhead[any]:
-			holds = true
-			gates = append(gates, &bulkheadGate{p, refuse(ReasonBulkhead, bulkhead.ErrFull, m.delay)})
-		case adaptivelimiter.AdaptiveLimiter[any]:
-			holds = true
-			gates = append(gates, m.limiterGate(func(context.Context, int) (adaptivelimiter.Permit, bool) {
-				return p.TryAcquirePermit()
-			}, false))
-		case adaptivelimiter.PriorityLimiter[any]:
-			holds = true
-			gates = append(gates, m.limiterGate(func(ctx context.Context, level int) (adaptivelimiter.Permit, bool) {
-				permit, err := p.AcquirePermitWithMaxWait(priority.ContextWithLevel(ctx, level), 0)
-				return permit, err == nil
-			}, true))
-		case nil:
-			errs = append(errs, errors.New("a policy is nil"))
-		default:
+		g, err := permit.New(p)
+		switch {
+		case errors.Is(err, permit.ErrNil):
+			errs = append(errs, err)
+		case err != nil:
 			errs = append(errs, fmt.Errorf("%T has no place in a tap", p))
-		}
-		if holds && !m.accounts {
-			errs = append(errs, fmt.Errorf("%T holds permits until RPCs end: it needs an Accountant", p))
+		default:
+			gates = append(gates, m.gateOf(g))
+			if g.Occupies() && !m.accounts {
+				errs = append(errs, fmt.Errorf("%T holds permits until RPCs end: it needs an Accountant", p))
+			}
 		}
 	}
 	return gates, errors.Join(errs...)
 }
 
-// The fields of all gates are set at construction, then read only, but for the atomic ones.
-
-type rateGate struct {
-	limiter ratelimiter.RateLimiter[any]
-	full    *refusal
-}
-
-func (g *rateGate) pass(context.Context, metadata.MD, *admission) *refusal {
-	if g.limiter.TryAcquirePermit() {
-		return nil
+func (m gateMaker) gateOf(g *permit.Gate) gate { //nolint:ireturn // it is one of two
+	reason := reasonOf(g.Kind())
+	if reason == ReasonCircuitBreaker {
+		return &breakerGate{Gate: g, delay: m.delay, open: delayed{reason: reason, cause: g.Denial()}}
 	}
-	return g.full
+	return &policyGate{g, m.levels.wanted(g.IsPrioritized()), refuse(reason, g.Denial(), m.delay)}
 }
 
-// closedGate lets nothing pass.
-type closedGate struct{ refusal *refusal }
-
-func (g closedGate) pass(context.Context, metadata.MD, *admission) *refusal { return g.refusal }
-
-type bulkheadGate struct {
-	bulkhead bulkhead.Bulkhead[any]
-	full     *refusal
-}
-
-func (g *bulkheadGate) pass(_ context.Context, _ metadata.MD, adm *admission) *refusal {
-	if !g.bulkhead.TryAcquirePermit() {
-		return g.full
-	}
-	adm.hold(g)
-	return nil
-}
-
-func (g *bulkheadGate) end(outcome, error) { g.bulkhead.ReleasePermit() }
-func (*bulkheadGate) occupies()            {}
-
-// limiterGate is an adaptive limiter, with or without priorities.
-type limiterGate struct {
-	acquire func(ctx context.Context, level int) (adaptivelimiter.Permit, bool)
-	levels  levelReader
-	full    *refusal
-}
-
-func (m gateMaker) limiterGate(
-	acquire func(context.Context, int) (adaptivelimiter.Permit, bool), prioritized bool,
-) *limiterGate {
-	return &limiterGate{
-		acquire, m.levels.wanted(prioritized), refuse(ReasonAdaptiveLimiter, adaptivelimiter.ErrExceeded, m.delay),
+// reasonOf is why a policy of that kind refuses.
+func reasonOf(kind policykind.Kind) Reason {
+	switch kind { //nolint:exhaustive // the others have no place in a tap
+	case policykind.RateLimiter:
+		return ReasonRateLimiter
+	case policykind.Bulkhead:
+		return ReasonBulkhead
+	case policykind.AdaptiveLimiter:
+		return ReasonAdaptiveLimiter
+	case policykind.AdaptiveThrottler:
+		return ReasonThrottler
+	default:
+		return ReasonCircuitBreaker
 	}
 }
-
-func (g *limiterGate) pass(ctx context.Context, header metadata.MD, adm *admission) *refusal {
-	level, r := g.levels.levelOf(ctx, header)
-	if r != nil {
-		return r
-	}
-	p, ok := g.acquire(ctx, level)
-	if !ok {
-		return g.full
-	}
-	adm.hold(limiterPermit{p})
-	return nil
-}
-
-type limiterPermit struct{ adaptivelimiter.Permit }
-
-func (limiterPermit) occupies() {}
-
-// end records the RPC's duration, unless that says nothing about the server.
-func (p limiterPermit) end(o outcome, _ error) {
-	if o == unrun || o == left {
-		p.Drop()
-		return
-	}
-	p.Record()
-}
-
-// recorder is what breakers and throttlers learn outcomes by.
-type recorder interface {
-	RecordSuccess()
-	RecordError(err error)
-}
-
-// record leaves out RPCs that say nothing about the server.
-func record(to recorder, o outcome, err error) {
-	switch o {
-	case fault:
-		to.RecordError(err)
-	case served:
-		to.RecordSuccess()
-	case unrun, left:
-	}
-}
-
-// throttlerGate is an adaptive throttler, with or without priorities.
-type throttlerGate struct {
-	acquire  func(level int) bool
-	levels   levelReader
-	recorder recorder
-	full     *refusal
-}
-
-func (m gateMaker) throttlerGate(acquire func(int) bool, prioritized bool, to recorder) *throttlerGate {
-	return &throttlerGate{
-		acquire, m.levels.wanted(prioritized), to, refuse(ReasonThrottler, adaptivethrottler.ErrExceeded, m.delay),
-	}
-}
-
-func (g *throttlerGate) pass(ctx context.Context, header metadata.MD, adm *admission) *refusal {
-	level, r := g.levels.levelOf(ctx, header)
-	if r != nil {
-		return r
-	}
-	if !g.acquire(level) {
-		return g.full
-	}
-	adm.hold(g)
-	return nil
-}
-
-func (g *throttlerGate) end(o outcome, err error) { record(g.recorder, o, err) }

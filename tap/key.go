@@ -177,7 +177,7 @@ func (t *keyTable) roomLocked(now time.Time) bool {
 }
 
 // end tells that an RPC of this key has ended.
-func (e *keyEntry) end(outcome, error) {
+func (e *keyEntry) end() {
 	if e == e.table.overflow {
 		return
 	}

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/streamsafe/streamsafe/internal/permit"
 )
 
 // The metadata by which failsafe-go's clients tell how important an RPC is. A level goes before a priority.
@@ -40,8 +42,8 @@ func (r levelReader) levelOf(ctx context.Context, header metadata.MD) (int, *ref
 	if r == noLevel {
 		return lowest, nil
 	}
-	if level := priority.LevelFromContext(ctx); level >= lowest {
-		return min(level, highest), nil
+	if level, ok := permit.Level(ctx); ok {
+		return level, nil
 	}
 	if r == levelOfContext {
 		return lowest, nil

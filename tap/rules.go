@@ -96,7 +96,7 @@ func (r *rules) pass(ctx context.Context, info *grpctap.Info, m methodGates, adm
 	}()
 	for _, t := range r.keys {
 		e := t.find(ctx, info)
-		adm.hold(e)
+		adm.runs(e)
 		if refused := passAll(ctx, info, e.gates, adm); refused != nil {
 			return refused
 		}

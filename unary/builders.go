@@ -96,32 +96,12 @@ func worthARetry(err error) bool {
 // A call that says nothing about the server is neither success nor failure, and its permit of a half-open breaker is used
 // again: one that the caller or a hedge that won has cancelled, one that a policy inside the breaker has denied, and one
 // that ends with CANCELLED. That holds for every breaker given to WithPolicies, and under executors for these.
-func NewCircuitBreakerBuilder() circuitbreaker.Builder[any] {
-	return trial.NewBuilder().
-		HandleIf(func(_ any, err error) bool { return ServerFault(err) }).
-		WithFailureThresholdRatio(10, 20).
-		WithDelay(5 * time.Second).WithJitterFactor(0.2).
-		WithSuccessThreshold(3)
-}
+func NewCircuitBreakerBuilder() circuitbreaker.Builder[any] { return trial.NewServerBuilder() }
 
 // ServerFault reports whether an error tells against the health of the server: UNAVAILABLE, DEADLINE_EXCEEDED,
 // INTERNAL, UNKNOWN, DATA_LOSS, a timeout or a panic. A wrong request (INVALID_ARGUMENT, NOT_FOUND …), a limit
 // (RESOURCE_EXHAUSTED), a caller that has gone (CANCELLED) and a policy's denial do not.
-func ServerFault(err error) bool {
-	if err == nil || rpcstatus.IsDenial(err) {
-		return false
-	}
-	switch rpcstatus.Of(err).Code() {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Internal, codes.Unknown, codes.DataLoss:
-		return true
-	case codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied,
-		codes.ResourceExhausted, codes.FailedPrecondition, codes.Aborted, codes.OutOfRange, codes.Unimplemented,
-		codes.Unauthenticated:
-		return false
-	default:
-		return false
-	}
-}
+func ServerFault(err error) bool { return rpcstatus.IsServerFault(err) }
 
 // NewHedgePolicyBuilder returns a builder of hedge policies: if a call is not done after the delay, another attempt
 // of it begins, one at most by default, and the first success wins; the others are cancelled. Methods that are not

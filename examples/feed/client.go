@@ -1,45 +1,25 @@
 // Command feed reads a log of numbered events while its connection keeps breaking, and shows that each event came once, in
 // order. The last line printed is
 //
-//	messages=1000 cuts=10 lost=0 duplicated=0 reordered=0
+//	events=1000 cuts=10 lost=0 duplicated=0 reordered=0
 package main
 
 import (
 	"context"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/examples/feed/feedpb"
-	"github.com/streamsafe/streamsafe/examples/internal/rig"
+	"github.com/streamsafe/streamsafe/examples/internal/stage"
+	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
-const events = 1000
+func main() { stage.Main(run, register, testnet.ToClient, 80) }
 
-func main() {
-	journal := &rig.Journal{Want: events}
-	rig.Example{
-		Serve: func(s *grpc.Server) {
-			feedpb.RegisterFeedServer(s, &server{log: "log 1", began: time.Now(), events: events})
-		},
-		Run:      func(ctx context.Context, addr string) error { return read(ctx, addr, journal) },
-		Journals: []*rig.Journal{journal},
-		Cuts:     10, Every: 80,
-	}.Main()
-}
-
-// read reads the log up to its last event.
-func read(ctx context.Context, addr string, journal *rig.Journal) error {
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-
-	feed, err := stream.ResilientServerStreaming(ctx, feedpb.NewFeedClient(conn).Read,
+// read hands over each event, until saw says that it was the last one.
+func read(ctx context.Context, client feedpb.FeedClient, saw func(*feedpb.Event) (last bool)) error {
+	s, err := stream.ResilientServerStreaming(ctx, client.Read,
 		func(from checkpoint.Position) (*feedpb.ReadRequest, error) {
 			return &feedpb.ReadRequest{Log: from.Lineage, After: from.Seq}, nil
 		},
@@ -56,15 +36,26 @@ func read(ctx context.Context, addr string, journal *rig.Journal) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = feed.Close() }()
+	defer func() { _ = s.Close() }()
 	for {
-		event, err := feed.Recv()
-		if err != nil {
+		event, err := s.Recv()
+		if err != nil || saw(event) {
 			return err
 		}
-		journal.Saw(event.GetNumber())
-		if event.GetNumber() == events {
-			return nil
-		}
 	}
+}
+
+func run(ctx context.Context, s *stage.Stage) error {
+	var want, got []uint64
+	for n := range uint64(events) {
+		want = append(want, n+1)
+	}
+	err := read(ctx, feedpb.NewFeedClient(s), func(e *feedpb.Event) bool {
+		got = append(got, e.GetNumber())
+		return e.GetNumber() == events
+	})
+	if err != nil {
+		return err
+	}
+	return stage.Check(s, "events", want, got)
 }

@@ -11,14 +11,17 @@ import (
 	"github.com/streamsafe/streamsafe/examples/feed/feedpb"
 )
 
-// server has a log of so many events, and a new one each millisecond until then.
+// events is how many the log has in the end: a new one each millisecond.
+const events = 1000
+
 type server struct {
 	feedpb.UnimplementedFeedServer
 
-	log    string
-	began  time.Time
-	events uint64
+	log   string
+	began time.Time
 }
+
+func register(s *grpc.Server) { feedpb.RegisterFeedServer(s, &server{log: "log 1", began: time.Now()}) }
 
 // Read sends the events after the client's position. It has no state of the client: the position is in the request.
 func (s *server) Read(from *feedpb.ReadRequest, out grpc.ServerStreamingServer[feedpb.Event]) error {
@@ -29,7 +32,7 @@ func (s *server) Read(from *feedpb.ReadRequest, out grpc.ServerStreamingServer[f
 	defer tick.Stop()
 	for next := from.GetAfter() + 1; ; {
 		event := &feedpb.Event{Log: s.log} // a heartbeat
-		if there := min(s.events, 1+uint64(time.Since(s.began)/time.Millisecond)); next <= there {
+		if there := min(events, 1+uint64(time.Since(s.began)/time.Millisecond)); next <= there {
 			event.Number, event.Text = next, fmt.Sprintf("event %d", next)
 			next++
 		}

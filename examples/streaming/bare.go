@@ -30,8 +30,8 @@ func runBare(ctx context.Context, input string, total uint64, faults []testnet.F
 	if err != nil {
 		return "", err
 	}
-	stop := serve(listener)
-	defer stop()
+	s := serve(listener, &counter{})
+	defer s.stop()
 	network.ArmInOrder(faults...)
 
 	conn, err := dial(network.Addr())

@@ -77,6 +77,8 @@ func (c *client) exchange(ctx context.Context, conn *grpc.ClientConn, answers *j
 	s, err := stream.Resilient(ctx, countpb.NewCounterClient(conn).Count, c.callbacks(),
 		// What was sent is kept until it is answered, and sent again after a break.
 		stream.WithReplay(stream.ReplayLimits{Messages: window}),
+		// The server learns which attempt is the newest, and ends the handlers of older ones.
+		stream.WithResumeMetadata(),
 		// The position is kept in the store. It is for receive to say when an answer is safe.
 		stream.WithStore(c.store, storeKey), stream.WithManualCommit(),
 		// Answers come without holes; one that is missing is an error.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/internal/testnet"
@@ -55,9 +54,9 @@ func newSite(t *testing.T, lines uint64, cuts int) *site {
 	require.NoError(t, err)
 	listener, err := network.Listen()
 	require.NoError(t, err)
-	stop := serve(listener, grpc.StreamInterceptor(newSaboteur(network.Network, cuts, lines, false).intercept))
+	server := serve(listener, &counter{}, newSaboteur(network.Network, cuts, lines).intercept)
 	t.Cleanup(func() {
-		stop()
+		server.stop()
 		assert.NoError(t, network.Close())
 	})
 	store := &watchedStore{journal: filepath.Join(t.TempDir(), "journal")}

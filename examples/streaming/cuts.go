@@ -53,23 +53,24 @@ func plan(seed uint64, cuts int, lines uint64) []testnet.Fault {
 }
 
 // saboteur stands before the answers that the server sends. It sees to it that the last one does not get through before
-// all cuts have happened, and, where the client is to be killed, that none from the second half does before that.
+// all cuts have happened, and, where the client is to be killed, that none from the second half does before that. Where the
+// server is to be replaced, the last one waits for that.
 type saboteur struct {
 	network *testnet.Network // set at construction, then read only, as the next three are
 	cuts    int
 	lines   uint64
 	restart bool
+	deploy  bool
 
 	mu      sync.Mutex    // lets one handler cut at a time, so that none cuts once too often
 	once    sync.Once     // closes halfway
-	halfway chan struct{} // closed by the saboteur when the client is to be killed
+	halfway chan struct{} // closed by the saboteur when the client is to be killed, or the server to be replaced
 	killed  chan struct{} // closed by the supervisor when that is done
 }
 
-func newSaboteur(network *testnet.Network, cuts int, lines uint64, restart bool) *saboteur {
+func newSaboteur(network *testnet.Network, cuts int, lines uint64) *saboteur {
 	return &saboteur{
-		network: network, cuts: cuts, lines: lines, restart: restart,
-		halfway: make(chan struct{}), killed: make(chan struct{}),
+		network: network, cuts: cuts, lines: lines, halfway: make(chan struct{}), killed: make(chan struct{}),
 	}
 }
 
@@ -95,8 +96,10 @@ func (s *sabotaged) SendMsg(m any) error {
 
 // allow returns nil when an answer may be sent.
 func (s *saboteur) allow(ctx context.Context, number uint64) error {
-	if s.restart && number > s.lines/2 {
+	if number > s.lines/2 {
 		s.once.Do(func() { close(s.halfway) })
+	}
+	if s.restart && number > s.lines/2 || s.deploy && number == s.lines {
 		select {
 		case <-s.killed:
 		case <-ctx.Done():

@@ -8,6 +8,9 @@
 //
 //	lines=N cuts=C resumes=R lost=0 duplicated=0 reordered=0 elapsed=T
 //
+// With -deploy the server is drained half-way, and replaced by another one, while the job runs. A line tells how long that took,
+// and that GracefulStop alone never ends while a stream is open.
+//
 // There may be fewer resumes than cuts: a stall may heal before it breaks anything, and a cut may hit a connection that
 // the client has given up already.
 //
@@ -28,8 +31,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"google.golang.org/grpc"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/internal/testnet"
@@ -87,6 +88,7 @@ type job struct {
 	cuts    int
 	seed    uint64
 	restart bool
+	deploy  bool
 	dir     string           // of the store
 	store   *checkpoint.File // open, so that nobody else takes it
 	journal string           // file
@@ -112,6 +114,7 @@ func prepare(ctx context.Context, args []string, stdout io.Writer) (j *job, err 
 	flags.IntVar(&j.cuts, "cuts", 20, "how often the network breaks")
 	flags.Uint64Var(&j.seed, "seed", 1, "where the random numbers for the cuts start")
 	flags.BoolVar(&j.restart, "restart", false, "kill the client process half-way and start another one")
+	flags.BoolVar(&j.deploy, "deploy", false, "drain the server half-way and start another one")
 	flags.StringVar(&j.dir, "store", "", "`directory` of the checkpoint store, for a new job; the answers go to a file\n"+
 		"beside it, with the same name and .answers; both are started anew: what an earlier job left there is lost\n"+
 		"(default: a temporary directory)")
@@ -124,6 +127,8 @@ func prepare(ctx context.Context, args []string, stdout io.Writer) (j *job, err 
 		return nil, err
 	case flags.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case j.restart && j.deploy:
+		return nil, errors.New("-restart and -deploy exclude each other")
 	case j.cuts < 0:
 		return nil, fmt.Errorf("-cuts %d is less than zero", j.cuts)
 	case j.cuts > maxCuts:
@@ -188,13 +193,18 @@ func (j *job) run(ctx context.Context, stdout io.Writer) (resumes uint64, cuts i
 	if err != nil {
 		return 0, 0, err
 	}
-	saboteur := newSaboteur(network.Network, j.cuts, j.lines, j.restart)
-	stop := serve(listener, grpc.StreamInterceptor(saboteur.intercept))
-	defer stop()
+	saboteur := newSaboteur(network.Network, j.cuts, j.lines)
+	saboteur.restart, saboteur.deploy = j.restart, j.deploy
+	service := &counter{} // in place of a database, which all servers share
+	first := serve(listener, service, saboteur.intercept)
+	defer first.stop()
 	network.ArmInOrder(faults...)
-	if j.restart {
+	switch {
+	case j.restart:
 		err = errors.Join(j.store.Close(), j.runProcesses(ctx, network.Addr(), saboteur, progress))
-	} else {
+	case j.deploy:
+		err = j.runDeploy(ctx, network, first, service, saboteur, progress)
+	default:
 		err = j.client(network.Addr(), progress.update).run(ctx)
 	}
 	if err == nil {

@@ -11,12 +11,13 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/examples/streaming/countpb"
+	"github.com/streamsafe/streamsafe/stream"
 )
 
 // maxSessions bounds what clients can make the server hold. A server that runs for long would forget old sessions.
 const maxSessions = 1024
 
-// counter is the server. Its sessions outlive the handlers, as they would in a database.
+// counter is the service. Its sessions outlive the handlers, as they would in a database.
 type counter struct {
 	countpb.UnimplementedCounterServer
 
@@ -40,16 +41,22 @@ func (c *counter) Count(s serverStream) error {
 	if err != nil {
 		return err
 	}
-	owner, received, err := session.attach(hello)
-	if err != nil {
+	if err := session.answers.Confirm(hello.GetConfirmed()); err != nil {
 		return err
 	}
-	if err := s.Send(welcome(received)); err != nil {
+	if err := s.Send(welcome(session.lines.Received())); err != nil {
 		return err
 	}
-	for next := hello.GetPosition() + 1; ; {
-		if next, err = sendAnswers(s, session, owner, next); err != nil {
+	for sent := hello.GetPosition(); ; {
+		answers, err := session.answers.After(sent)
+		if err != nil {
 			return err
+		}
+		for number, answer := range answers {
+			if err := s.Send(&countpb.Response{Kind: &countpb.Response_Answer{Answer: answer}}); err != nil {
+				return err
+			}
+			sent = number
 		}
 		m, err := s.Recv()
 		if errors.Is(err, io.EOF) {
@@ -58,7 +65,7 @@ func (c *counter) Count(s serverStream) error {
 		if err != nil {
 			return err
 		}
-		if err := session.store(owner, m.GetLine()); err != nil {
+		if err := session.store(m.GetLine()); err != nil {
 			return err
 		}
 	}
@@ -80,38 +87,34 @@ func (c *counter) session(hello *countpb.Hello) (*session, error) {
 	if c.sessions == nil {
 		c.sessions = make(map[string]*session)
 	}
-	created := &session{}
+	created := newSession()
 	c.sessions[hello.GetSession()] = created
 	return created, nil
-}
-
-// sendAnswers sends the answers from number next on, and returns the number after the last one.
-func sendAnswers(s serverStream, from *session, owner int, next uint64) (uint64, error) {
-	answers, err := from.answers(owner, next)
-	if err != nil {
-		return next, err
-	}
-	for _, answer := range answers {
-		if err := s.Send(&countpb.Response{Kind: &countpb.Response_Answer{Answer: answer}}); err != nil {
-			return next, err
-		}
-		next++
-	}
-	return next, nil
 }
 
 func welcome(received uint64) *countpb.Response {
 	return &countpb.Response{Kind: &countpb.Response_Welcome{Welcome: &countpb.Welcome{Received: received}}}
 }
 
-// serve starts the server on a listener of its own and returns the function that stops it.
-func serve(listener net.Listener, opts ...grpc.ServerOption) (stop func()) {
-	server := grpc.NewServer(opts...)
-	countpb.RegisterCounterServer(server, &counter{})
-	var running sync.WaitGroup
-	running.Go(func() { _ = server.Serve(listener) }) // ends with the server; stop waits
-	return func() {
-		server.Stop()
-		running.Wait()
-	}
+// server is a running one. Its interceptor ends the handler of an attempt when a newer one comes, and its drainer moves clients
+// to another server.
+type server struct {
+	grpc    *grpc.Server    // set at construction, then read only
+	drainer *stream.Drainer // set at construction, then read only
+	running sync.WaitGroup
+}
+
+// serve starts a server on a listener of its own.
+func serve(listener net.Listener, c *counter, interceptors ...grpc.StreamServerInterceptor) *server {
+	s := &server{drainer: stream.NewDrainer(stream.DrainWindow(drainWindow))}
+	interceptors = append([]grpc.StreamServerInterceptor{stream.ServerInterceptor(stream.WithDrainer(s.drainer))}, interceptors...)
+	s.grpc = grpc.NewServer(grpc.ChainStreamInterceptor(interceptors...))
+	countpb.RegisterCounterServer(s.grpc, c)
+	s.running.Go(func() { _ = s.grpc.Serve(listener) }) // ends with the server; stop waits
+	return s
+}
+
+func (s *server) stop() {
+	s.grpc.Stop()
+	s.running.Wait()
 }

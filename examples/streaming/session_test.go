@@ -11,69 +11,48 @@ import (
 	"github.com/streamsafe/streamsafe/examples/streaming/countpb"
 )
 
-func attach(t *testing.T, s *session, position uint64) (owner int, received uint64) {
-	t.Helper()
-	owner, received, err := s.attach(&countpb.Hello{Position: position})
-	require.NoError(t, err)
-	return owner, received
-}
-
 func line(number uint64) *countpb.Line {
 	return &countpb.Line{Number: number, Text: []byte("two words")}
 }
 
 func TestSessionGoesOn(t *testing.T) {
 	t.Parallel()
-	var s session
-	first, received := attach(t, &s, 0)
-	assert.Zero(t, received)
-	for _, number := range []uint64{1, 2, 2, 1, 3} {
-		require.NoError(t, s.store(first, line(number)))
+	s := newSession()
+	for _, number := range []uint64{1, 2, 2, 1, 3, 4} {
+		require.NoError(t, s.store(line(number)))
 	}
-	second, received := attach(t, &s, 1)
-	assert.Equal(t, uint64(3), received)
-	require.NoError(t, s.store(second, line(4)))
-	answers, err := s.answers(second, 2)
+	assert.Equal(t, uint64(4), s.lines.Received())
+	answers, err := s.answers.After(1)
 	require.NoError(t, err)
-	require.Len(t, answers, 3)
-	for i, a := range answers {
-		assert.Equal(t, uint64(i+2), a.GetNumber())
-		assert.Equal(t, 2*a.GetNumber(), a.GetWords(), "a line that comes twice counts once")
+	next := uint64(2)
+	for number, a := range answers {
+		assert.Equal(t, next, number)
+		assert.Equal(t, next, a.GetNumber())
+		assert.Equal(t, 2*next, a.GetWords(), "a line that comes twice counts once")
+		next++
 	}
-}
-
-// What the client is told when it attaches does not change behind its back (invariant 12).
-func TestSessionFencesOldAttempts(t *testing.T) {
-	t.Parallel()
-	var s session
-	old, _ := attach(t, &s, 0)
-	require.NoError(t, s.store(old, line(1)))
-	_, received := attach(t, &s, 0)
-	require.ErrorIs(t, s.store(old, line(2)), errSuperseded)
-	_, err := s.answers(old, 1)
-	require.ErrorIs(t, err, errSuperseded)
-	_, again := attach(t, &s, 0)
-	assert.Equal(t, received, again)
+	assert.Equal(t, uint64(5), next)
 }
 
 func TestSessionRefuses(t *testing.T) {
 	t.Parallel()
-	var s session
-	owner, _ := attach(t, &s, 0)
-	assert.Equal(t, codes.InvalidArgument, status.Code(s.store(owner, nil)), "no line")
-	assert.Equal(t, codes.FailedPrecondition, status.Code(s.store(owner, line(2))), "a hole")
+	s := newSession()
+	assert.Equal(t, codes.InvalidArgument, status.Code(s.store(nil)), "no line")
+	assert.Equal(t, codes.FailedPrecondition, status.Code(s.store(line(2))), "a hole")
 	for number := uint64(1); number <= maxKept; number++ {
-		require.NoError(t, s.store(owner, line(number)))
+		require.NoError(t, s.store(line(number)))
 	}
-	assert.Equal(t, codes.Unavailable, status.Code(s.store(owner, line(maxKept+1))), "no room")
-	_, _, err := s.attach(&countpb.Hello{Position: 10, Confirmed: 10})
-	require.NoError(t, err)
-	assert.Len(t, s.kept, maxKept-10)
-	_, _, err = s.attach(&countpb.Hello{Position: 9})
+	assert.Equal(t, codes.Unavailable, status.Code(s.store(line(maxKept+1))), "no room")
+	assert.Equal(t, uint64(maxKept), s.lines.Received(), "a line without an answer was not taken in")
+	confirms := line(maxKept + 1)
+	confirms.Confirmed = 10
+	require.NoError(t, s.store(confirms))
+	confirms.Confirmed = maxKept + 5
+	assert.Equal(t, codes.InvalidArgument, status.Code(s.store(confirms)), "an answer that was never given")
+	_, err := s.answers.After(9)
 	assert.Equal(t, codes.OutOfRange, status.Code(err), "before what is kept")
-	_, _, err = s.attach(&countpb.Hello{Position: maxKept + 1, Confirmed: maxKept + 1})
+	_, err = s.answers.After(maxKept + 2)
 	assert.Equal(t, codes.OutOfRange, status.Code(err), "past what was received")
-	assert.Len(t, s.kept, maxKept-10)
 }
 
 func TestSessionsAreBounded(t *testing.T) {

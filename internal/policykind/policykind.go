@@ -71,6 +71,19 @@ func MaxDuration(p failsafe.Policy[any]) time.Duration {
 	return d
 }
 
+// MaxWait returns how long a rate limiter, a bulkhead or an adaptive limiter was built to wait for a permit under an executor.
+// Less than zero means that there is no limit. It is not ok if p is none of these, or one whose fields have other names.
+func MaxWait(p failsafe.Policy[any]) (most time.Duration, ok bool) {
+	switch kind := Of(p); kind {
+	case RateLimiter, Bulkhead, AdaptiveLimiter:
+		return duration(p, kind, "maxWaitTime")
+	case AdaptiveThrottler, Cache, CircuitBreaker, Fallback, Hedge, Retry, Timeout, Other:
+		return 0, false
+	default:
+		return 0, false
+	}
+}
+
 func duration(p failsafe.Policy[any], kind Kind, name string) (time.Duration, bool) {
 	v := reflect.ValueOf(p)
 	if Of(p) != kind || v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {

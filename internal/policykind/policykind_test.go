@@ -65,3 +65,31 @@ func TestLimits(t *testing.T) {
 	}
 	require.Zero(t, policykind.MaxDuration(timeout.New[any](time.Second)))
 }
+
+// A new version of failsafe-go that keeps the waits in other fields makes this red.
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	limiter := adaptivelimiter.NewBuilder[any]().WithMaxWaitTime(time.Second)
+	for want, policies := range map[time.Duration][]failsafe.Policy[any]{
+		0: {
+			ratelimiter.NewBursty[any](1, time.Second), ratelimiter.NewSmooth[any](1, time.Second), bulkhead.New[any](1),
+			adaptivelimiter.NewWithDefaults[any](),
+		},
+		time.Second: {
+			ratelimiter.NewSmoothBuilder[any](1, time.Second).WithMaxWaitTime(time.Second).Build(),
+			bulkhead.NewBuilder[any](1).WithMaxWaitTime(time.Second).Build(), limiter.Build(),
+			limiter.WithQueueing(1, 2).Build(), limiter.BuildPrioritized(adaptivelimiter.NewPrioritizer()),
+		},
+		-1: {adaptivelimiter.NewBuilder[any]().BuildPrioritized(adaptivelimiter.NewPrioritizer())},
+	} {
+		for _, p := range policies {
+			most, ok := policykind.MaxWait(p)
+			require.True(t, ok, "%T", p)
+			require.Equal(t, want, most, "%T", p)
+		}
+	}
+	for _, other := range []failsafe.Policy[any]{nil, own{}, &own{}, timeout.New[any](time.Second), circuitbreaker.NewWithDefaults[any]()} {
+		_, ok := policykind.MaxWait(other)
+		require.False(t, ok, "%T", other)
+	}
+}

@@ -56,6 +56,24 @@ func IsDenial(err error) bool {
 	return errors.Is(err, circuitbreaker.ErrOpen) || isLimit(err)
 }
 
+// IsServerFault reports whether err tells against the health of the server: UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL,
+// UNKNOWN or DATA_LOSS. A wrong request, a limit, a caller that has gone and a policy's denial do not.
+func IsServerFault(err error) bool {
+	if err == nil || IsDenial(err) {
+		return false
+	}
+	switch Of(err).Code() {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Internal, codes.Unknown, codes.DataLoss:
+		return true
+	case codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied,
+		codes.ResourceExhausted, codes.FailedPrecondition, codes.Aborted, codes.OutOfRange, codes.Unimplemented,
+		codes.Unauthenticated:
+		return false
+	default:
+		return false
+	}
+}
+
 // WithRetryInfo returns st with a google.rpc.RetryInfo detail that asks to wait for d. It returns st as it is where d
 // is not positive, where the code is OK, or where st has such a detail already.
 func WithRetryInfo(st *status.Status, d time.Duration) *status.Status {

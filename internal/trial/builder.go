@@ -5,6 +5,8 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+
+	"github.com/streamsafe/streamsafe/internal/rpcstatus"
 )
 
 // builder builds a [Breaker]. Its methods pass on what they are given, and return this builder, which the embedded one's
@@ -15,6 +17,16 @@ type builder struct {
 
 // NewBuilder returns a builder of circuit breakers that take trials back.
 func NewBuilder() circuitbreaker.Builder[any] { return &builder{circuitbreaker.NewBuilder[any]()} }
+
+// NewServerBuilder returns a builder of circuit breakers that count faults of the server only. By default such a breaker opens
+// when 10 of the last 20 outcomes were faults, for 5 s, give or take a fifth, and closes after 3 successes in a row.
+func NewServerBuilder() circuitbreaker.Builder[any] {
+	return NewBuilder().
+		HandleIf(func(_ any, err error) bool { return rpcstatus.IsServerFault(err) }).
+		WithFailureThresholdRatio(10, 20).
+		WithDelay(5 * time.Second).WithJitterFactor(0.2).
+		WithSuccessThreshold(3)
+}
 
 // Build returns a breaker with the builder's configuration.
 func (b *builder) Build() circuitbreaker.CircuitBreaker[any] { return &Breaker{b.Builder.Build()} }

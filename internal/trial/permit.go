@@ -30,7 +30,7 @@ var kept keeper //nolint:gochecknoglobals // see above: a breaker has no place f
 
 // Acquire takes a permit of b, if there is one. Half-open says that it has to be given back, by a verdict or by [Return].
 func Acquire(b circuitbreaker.CircuitBreaker[any]) (halfOpen, ok bool) {
-	b = bare(b)
+	b = Bare(b)
 	if kept.take(b) {
 		return true, true
 	}
@@ -42,14 +42,14 @@ func Acquire(b circuitbreaker.CircuitBreaker[any]) (halfOpen, ok bool) {
 
 // Return gives back a permit of a half-open breaker without a verdict.
 func Return(b circuitbreaker.CircuitBreaker[any]) {
-	b = bare(b)
+	b = Bare(b)
 	if b.IsHalfOpen() && !kept.put(b) {
 		b.Open() // the trial begins anew, after the breaker's delay: better than never
 	}
 }
 
-// bare returns the breaker that is in a [Breaker].
-func bare(b circuitbreaker.CircuitBreaker[any]) circuitbreaker.CircuitBreaker[any] {
+// Bare returns the breaker that is in a [Breaker], and others as they are.
+func Bare(b circuitbreaker.CircuitBreaker[any]) circuitbreaker.CircuitBreaker[any] {
 	if mine, ok := b.(*Breaker); ok {
 		return mine.CircuitBreaker
 	}
