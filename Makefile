@@ -36,9 +36,12 @@ lint: $(GOLANGCI_LINT) ## run the linters
 	cd examples/etcdwatch && $(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
 .PHONY: example
-example: ## run the example, and again with a client that is killed half-way
+example: ## run the examples, one again with a client that is killed half-way
 	go run ./examples/streaming
 	go run ./examples/streaming -restart
+	go run ./examples/watch
+	go run ./examples/tokens
+	go run ./examples/upload
 	go run ./examples/overload
 	cd examples/etcdwatch && go run .
 

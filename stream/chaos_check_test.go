@@ -207,7 +207,7 @@ func (c *checker) explains(e *stream.Error, p *chapter, v *visit) bool {
 		return c.sc.promise == replayed && p.stats.Unacked > 0 && v != nil && v.over && v.err == nil
 	case stream.ReasonUnknown, stream.ReasonPolicy, stream.ReasonResumeOff, stream.ReasonMaxOutage, stream.ReasonNoCheckpoint,
 		stream.ReasonPoison, stream.ReasonHeldOverflow, stream.ReasonFenced, stream.ReasonStore, stream.ReasonWindowFull,
-		stream.ReasonMessage, stream.ReasonSuperseded, stream.ReasonOptions: // no schedule asks for them
+		stream.ReasonMessage, stream.ReasonSuperseded, stream.ReasonDenied, stream.ReasonOptions: // no schedule asks for them
 		return false
 	default:
 		return false

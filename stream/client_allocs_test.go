@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
 	"github.com/stretchr/testify/require"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
@@ -46,6 +48,12 @@ func TestAllocations(t *testing.T) { //nolint:paralleltest // it counts the allo
 	limits := []stream.ClientOption{
 		stream.WithAtMostOnceSends(), stream.WithIdleTimeout(time.Minute), stream.WithSendTimeout(time.Minute),
 	}
+	policies := func() []failsafe.Policy[any] {
+		return []failsafe.Policy[any]{
+			stream.NewCircuitBreakerBuilder().Build(),
+			ratelimiter.NewSmoothBuilderWithMaxRate[any](time.Nanosecond).WithMaxWaitTime(time.Minute).Build(),
+		}
+	}
 	for _, c := range []struct {
 		name      string
 		callbacks callbacks
@@ -54,6 +62,9 @@ func TestAllocations(t *testing.T) { //nolint:paralleltest // it counts the allo
 	}{
 		{"with positions", cb, []stream.ClientOption{stream.WithAtMostOnceSends()}, 0},
 		{"with time limits", cb, limits, 0},
+		{"with policies", cb, []stream.ClientOption{
+			stream.WithAtMostOnceSends(), stream.WithRecvPolicies(policies()...), stream.WithSendPolicies(policies()...),
+		}, 0},
 		{"with replay", acks, []stream.ClientOption{withReplay()}, 1},
 	} {
 		s := w.mustDial(c.callbacks, c.opts...)

@@ -40,6 +40,7 @@ func (s *ClientStream[Req, Res]) anchor(p checkpoint.Position) *loss {
 
 // attach lets messages flow on a.
 func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req, Res]) {
+	s.outbox.Opened(a)
 	s.newest.Store(a)
 	for _, m := range r.deliver {
 		if !s.keep(a, m) { // what follows comes again
@@ -49,6 +50,7 @@ func (s *ClientStream[Req, Res]) attach(a *attempt[Req, Res], r *Resumption[Req,
 	a.attached = time.Now()
 	s.inbox.Attach(a)
 	a.stopWatch = s.watch(a)
+	s.ages(a)
 	s.enter(Attached)
 	s.events.publish(event{kind: eventAttached, attempt: a.epoch, position: r.position})
 	if s.wasAttached() {
@@ -68,7 +70,7 @@ func (s *ClientStream[Req, Res]) wasAttached() bool {
 	}
 }
 
-// attend waits until a is lost, and returns why; or until stable fires, and returns nil.
+// attend waits until a is lost, and returns why; or until stable fires, or a is to be replaced, and returns nil.
 func (s *ClientStream[Req, Res]) attend(a *attempt[Req, Res], stable <-chan time.Time) *attemptError {
 	for {
 		select {
@@ -79,6 +81,8 @@ func (s *ClientStream[Req, Res]) attend(a *attempt[Req, Res], stable <-chan time
 		case <-s.ctx.Done():
 			a.fail(&loss{op: "recv", err: contextError(s.ctx)})
 		case <-stable:
+			return nil
+		case a.rotation = <-a.due:
 			return nil
 		}
 	}
@@ -97,14 +101,14 @@ func (s *ClientStream[Req, Res]) findCause(a *attempt[Req, Res]) {
 func (s *ClientStream[Req, Res]) lose(a *attempt[Req, Res]) *attemptError {
 	a.cancel()
 	a.stopWatch()
-	l := a.loss.Load()
+	l := s.unlessOvertaken(a, a.loss.Load())
 	at := s.inbox.Detach(l.endsWell() && !s.isPlanned(l))
 	out := s.outbox.Detach()
 	if !at.Busy {
 		s.calling(a.tellTargets)
 	}
 	progress := a.aborted.Load() == nil && s.died(at, out.Acked, s.isPlanned(l)) // else for a message that is bad
-	failure := s.judge(a.endedBy(), at, out)
+	failure := s.judge(s.unlessOvertaken(a, a.endedBy()), at, out)
 	if progress {
 		failure.ceiling = max(time.Since(a.attached), time.Second)
 	}

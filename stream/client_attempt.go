@@ -34,6 +34,8 @@ type attempt[Req, Res any] struct {
 	cancel context.CancelFunc
 	codec  *capture // nil unless messages are kept or measured
 
+	link link // with DialOptions
+
 	// set when opened, then read only
 	stream  Bidi[Req, Res]
 	targets targets
@@ -42,11 +44,20 @@ type attempt[Req, Res any] struct {
 	loss    atomic.Pointer[loss] // written by fail, once
 	aborted atomic.Pointer[loss] // written by whoever sends: grpc has aborted the attempt for a message that is bad
 	answer  atomic.Pointer[loss] // written by whoever receives: the one answer has come, and OK with it
+	due     chan error           // buffered; written by whoever finds that the attempt is to be replaced, read by the lifecycle goroutine
 	suspect chan struct{}        // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
+
+	announced atomic.Bool // written by whoever receives: the server has announced the end of the attempt
 
 	spoke     bool      // a message has come; owned by whoever receives
 	stopWatch func()    // owned by the lifecycle goroutine
 	attached  time.Time // owned by the lifecycle goroutine
+
+	// Planned rotation. Owned by the lifecycle goroutine.
+	rotation  error       // why the attempt is to be replaced; nil if it is not
+	ageing    *time.Timer // makes it due; nil if nothing will
+	putOffs   int         // rotations that were put off
+	overtaken bool        // the next attempt was begun while this one lived: the server may end it because of that
 }
 
 // loss is what an attempt ended with.
@@ -57,7 +68,9 @@ type loss struct {
 	trailer metadata.MD
 	origin  origin // who made err
 	heard   bool   // a gRPC server had accepted the attempt
+	planned bool   // the server had announced it, or says so
 	final   Reason // not ReasonUnknown: this package ended the attempt, and the stream with it
+	waited  error  // what the connection waited for when the open was cut short; nil if it did not wait, or nobody knows
 
 	completes func() *loss // takes in what Resume has delivered before it said Complete, and returns what else ends the stream
 }
@@ -66,7 +79,7 @@ func newAttempt[Req, Res any](ctx context.Context, epoch uint64, codec *capture)
 	ctx, cancel := context.WithCancel(ctx)
 	return &attempt[Req, Res]{
 		epoch: epoch, ctx: ctx, cancel: cancel, codec: codec,
-		lost: make(chan struct{}), suspect: make(chan struct{}, 1), stopWatch: func() {},
+		lost: make(chan struct{}), due: make(chan error, 1), suspect: make(chan struct{}, 1), stopWatch: func() {},
 	}
 }
 
@@ -80,7 +93,9 @@ func (a *attempt[Req, Res]) fail(l *loss) {
 
 // recvFailed ends the attempt with what RecvMsg has returned.
 func (a *attempt[Req, Res]) recvFailed(err error) {
-	a.fail(&loss{op: "recv", err: err, origin: a.originOf(err), trailer: a.stream.Trailer(), heard: a.accepted(err)})
+	l := &loss{op: "recv", err: err, origin: a.originOf(err), trailer: a.stream.Trailer(), heard: a.accepted(err)}
+	l.planned = a.announced.Load() || l.plannedByServer()
+	a.fail(l)
 }
 
 // originOf returns who made err, which RecvMsg has returned. If a context that open made has a deadline, which is at hand,
@@ -181,8 +196,8 @@ func (l *loss) endsWell() bool {
 // hint is what the server said about trying again.
 func (l *loss) hint() rpcstatus.Hint { return rpcstatus.HintOf(l.err, l.trailer) }
 
-// endedBy returns the end of a lost attempt. What ended it after its one answer does not count. Where grpc has aborted it for a bad message, Recv may have told of that first,
-// as CANCELLED or as what Send says: that is not the server's word.
+// endedBy returns the end of a lost attempt. What ended it after its one answer does not count. Where grpc has aborted it for a
+// bad message, Recv may have told of that first, as CANCELLED or as what Send says: that is not the server's word.
 func (a *attempt[Req, Res]) endedBy() *loss {
 	if answered := a.answer.Load(); answered != nil {
 		return answered

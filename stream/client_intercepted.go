@@ -179,7 +179,7 @@ func (s *ClientStream[Req, Res]) copies(m *Req) (func() (*Req, error), error) {
 			return again, nil
 		}, nil
 	}
-	if s.codec == nil {
+	if s.codec.current() == nil {
 		return nil, errors.New("no codec is registered for the content subtype of the call options")
 	}
 	data, err := s.codec.Marshal(m)

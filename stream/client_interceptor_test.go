@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go/hedgepolicy"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/internal/testnet"
+	"github.com/streamsafe/streamsafe/internal/verify"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
@@ -519,5 +522,99 @@ func TestACodecOfTheApplications(t *testing.T) {
 		require.NotEmpty(t, got.data)
 		require.Equal(t, io.EOF, s.RecvMsg(&got))
 		require.Equal(t, 3, n)
+	})
+}
+
+// A message there and back allocates nothing beyond what it does on a bare stream.
+func TestAllocationsOfStockClients(t *testing.T) { //nolint:paralleltest // it counts the allocations of the whole process
+	if verify.Enabled {
+		t.Skip("the race detector changes what is allocated")
+	}
+	f := &feed{handler: echo}
+	w, stock := stocked(t, f, stream.ForMethod(duplexCall, positions(), stream.WithAtMostOnceSends()))
+	bareConn, err := w.Client()
+	require.NoError(t, err)
+	defer func() { _ = bareConn.Close() }()
+	bare, err := testpb.NewTestServiceClient(bareConn).FullDuplexCall(t.Context())
+	require.NoError(t, err)
+	s, err := stock.FullDuplexCall(w.watch.context(t.Context()))
+	require.NoError(t, err)
+	base := roundTripAllocations(t, bare)
+	require.LessOrEqual(t, roundTripAllocations(t, s)-base, 0.0)
+}
+
+// Streams of one registration share options, and have an id each: one does not fence the other.
+func TestStockStreamsHaveIDsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ids := make(map[stream.StreamID]uint64)
+		h := &warehouse{download: func(r *request, s downstream) error {
+			told, ok := stream.AttemptFrom(s.Context())
+			if !ok {
+				return errLastWord
+			}
+			ids[told.Stream] = told.Epoch // handlers come one after the other
+			if told.Epoch == 1 {
+				return errGone
+			}
+			return nil
+		}}
+		w, stock := stocked(t, h, stream.ForMethod(outputCall, callbacks{}, stream.WithResumeMetadata()))
+		for range 3 {
+			s, err := stock.StreamingOutputCall(w.watch.context(t.Context()), new(request))
+			require.NoError(t, err)
+			_, err = s.Recv()
+			require.Equal(t, io.EOF, err)
+		}
+		require.Len(t, ids, 3)
+		for id, attempts := range ids {
+			require.Equal(t, uint64(2), attempts, "the attempts of %v", id)
+		}
+	})
+}
+
+// Two opens race, each with a request of its own, and the slower one is closed.
+func TestHedgedRequests(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hedge := hedgepolicy.NewWithDelay[any](time.Second)
+		h := &warehouse{total: 3}
+		var calls atomic.Int32
+		slow := func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, next grpc.Streamer,
+			opts ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
+			if calls.Add(1) == 1 {
+				<-ctx.Done() // the first open hangs
+				return nil, ctx.Err()
+			}
+			return next(ctx, desc, conn, method, opts...)
+		}
+		w := newWorldOf(t, &feed{}, h,
+			grpc.WithChainStreamInterceptor(stream.ClientInterceptor(stream.ForMethod(outputCall, asksAgain(), stream.WithOpenPolicies(hedge))), slow))
+		s, err := testpb.NewTestServiceClient(w.conn).StreamingOutputCall(w.watch.context(t.Context()), frame{kind: hello}.request())
+		require.NoError(t, err)
+		got, err := useDownload(s)
+		require.Equal(t, io.EOF, err)
+		require.Equal(t, upTo(3), got)
+		require.Equal(t, []uint64{0}, h.requests)
+	})
+}
+
+// A call that ends while it is opened has its trailer in grpc.Trailer, too.
+func TestTargetsOfAnOpenThatFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &feed{handler: func(s bidi) error {
+			s.SetTrailer(metadata.Pairs("why", "quota"))
+			return errLastWord
+		}}
+		_, stock := stocked(t, f, stream.ForMethod(duplexCall, callbacks{Resume: func(_ context.Context, r *resumption) error {
+			_, err := r.Recv()
+			return err
+		}}))
+		var trailer metadata.MD
+		_, err := stock.FullDuplexCall(t.Context(), grpc.Trailer(&trailer))
+		wantEnd(t, err, stream.ReasonServer, codes.InvalidArgument, "the call")
+		require.Equal(t, []string{"quota"}, trailer.Get("why"))
 	})
 }

@@ -36,12 +36,12 @@ func (s *ClientStream[Req, Res]) judge(l *loss, at inbox.Standing, sent outbox.C
 //	the stream's context                                the end, ReasonContext or ReasonClosed
 //	Complete of Resume                                  the end with OK, if everything is acknowledged; else ReasonUnacked
 //	OK of the server, before CloseSend, WithEndless     planned: resumed, and no failure
+//	OK, or what the table resumes, if it was announced  planned: by a message, or the server says drained or aged
 //	OK of the server                                    as Complete
 //	the server: an attempt of another client has come   the end, ReasonSuperseded
 //	this package, for good (a gap that stays, …)        the end, with its reason
 //	what says that the position is lost                 Lost is asked; else the end, ReasonPositionLost
 //	what the table of Resumable does not resume         the end: ReasonServer, or ReasonResume for a callback
-//	the server: drained, or the attempt's age           planned: resumed, and no failure
 //	anything else                                       resumed, if it is safe: checkSafe
 func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent outbox.Counts) *attemptError {
 	s.trailer.Store(&l.trailer)
@@ -56,7 +56,12 @@ func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent outbox
 	case s.ctx.Err() != nil:
 		return s.orContext(e)
 	case s.isPlanned(l):
-		e.cause, e.planned = errEndless, true
+		if e.planned = true; l.endsWell() && l.planned {
+			e.cause = errAnnounced
+		} else if l.endsWell() {
+			e.cause = errEndless
+		}
+		s.remember(l)
 		return s.checkSafe(e, at, sent, false)
 	case l.endsWell():
 		return s.endedWell(e)
@@ -70,7 +75,6 @@ func (s *ClientStream[Req, Res]) verdict(l *loss, at inbox.Standing, sent outbox
 		return s.refusedBy(e, l)
 	}
 	s.remember(l)
-	e.planned = l.plannedByServer()
 	return s.checkSafe(e, at, sent, false)
 }
 
@@ -82,8 +86,15 @@ func (e *attemptError) endsWith(reason Reason) *attemptError {
 // errEndless is the cause of a planned close.
 var errEndless = errors.New("the server ended the stream, which is endless, with OK")
 
-// isPlanned reports whether l is an end that the stream goes on after by itself.
+// errAnnounced is the cause of a planned close with OK that the server has announced.
+var errAnnounced = errors.New("the server ended the attempt with OK, as it had announced")
+
+// isPlanned reports whether l is an end that the stream goes on after by itself: OK of an endless stream, or what the server
+// has announced.
 func (s *ClientStream[Req, Res]) isPlanned(l *loss) bool {
+	if l.planned && !s.options.resumeOff && (l.endsWell() || !s.isLastWord(l)) {
+		return true // and if the server was through, the next attempt says so
+	}
 	half := s.kind != serverStreaming && s.outbox.IsClosed() // the application has called CloseSend
 	return s.options.endless && l.endsWell() && !errors.Is(l.err, Complete) && !half
 }
@@ -175,7 +186,7 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at inbox.Standing, s
 	switch {
 	case o.resumeOff:
 		return e.endsWith(ReasonResumeOff)
-	case sent.Sent > 0 && !o.replay && !o.atMostOnce:
+	case s.doubts(sent, e.planned):
 		return e.endsWith(ReasonSendsInDoubt)
 	case at.Accepted > 0 && s.callbacks.Checkpoint == nil && !o.restart:
 		return e.endsWith(ReasonNoCheckpoint)
@@ -184,6 +195,13 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at inbox.Standing, s
 	default:
 		return e
 	}
+}
+
+// doubts reports whether the options do not say what becomes of what was sent. If the attempt ends as planned, that is no
+// question if everything is acknowledged.
+func (s *ClientStream[Req, Res]) doubts(sent outbox.Counts, planned bool) bool {
+	known := planned && s.callbacks.Acked != nil && !sent.Outstanding
+	return sent.Sent > 0 && !s.options.replay && !s.options.atMostOnce && !known
 }
 
 // died counts the attempts in a row that were lost where the stream stands now: at a position and so many messages past
@@ -229,8 +247,9 @@ func (s *ClientStream[Req, Res]) recoverPosition(e *attemptError, at inbox.Stand
 	return e
 }
 
-// judgeOpen says whether the stream may go on after the open policies have given up.
-func (s *ClientStream[Req, Res]) judgeOpen(err error, from checkpoint.Position) *attemptError {
+// judgeOpen says whether the stream may go on after the open policies have given up. waited is what the connection waited for
+// then, if it did: a policy's own error does not hide that (invariant 38).
+func (s *ClientStream[Req, Res]) judgeOpen(err, waited error, from checkpoint.Position) *attemptError {
 	at := inbox.Standing{Position: from}
 	if failure, ok := errors.AsType[*openError](err); ok {
 		l := *failure.loss
@@ -251,6 +270,9 @@ func (s *ClientStream[Req, Res]) judgeOpen(err error, from checkpoint.Position) 
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded): // of the execution
 		l.err, l.told, l.origin = cutBy(err), nil, fromStream
+	case isTimeout(err) && waited != nil:
+		l.told = fmt.Errorf("%w: %w", err, waited)
+		s.health.cause = l.told
 	case isTimeout(err):
 		s.health.cause = err
 	case l.origin == fromCallback:
@@ -329,7 +351,7 @@ func (s *ClientStream[Req, Res]) orContext(e *attemptError) *attemptError {
 	switch {
 	case !ok || cause == context.Cause(s.caller): //nolint:errorlint // see above
 		done := contextError(s.ctx)
-		if s.State() != Attached {
+		if state := s.State(); state != Attached && state != Rotating {
 			done.last = s.health.cause
 		}
 		return (&attemptError{op: op, cause: done}).endsWith(ReasonContext)

@@ -195,7 +195,7 @@ func (s *ClientStream[Req, Res]) first(a *attempt[Req, Res], from checkpoint.Pos
 	if err != nil {
 		return "open", err
 	}
-	opened, err := s.open(ctx, request, opts)
+	opened, err := s.open(withLink(ctx, &a.link), request, opts)
 	if err == nil {
 		a.started(opened)
 	}

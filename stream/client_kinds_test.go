@@ -491,6 +491,50 @@ func TestAnAnswerThatResumeBrings(t *testing.T) {
 	}
 }
 
+// OK acknowledges everything: of a Resume that finds nothing left to do, and of an answer that comes when the application has gone.
+func TestOKOfAnUploadAcknowledges(t *testing.T) {
+	t.Parallel()
+	breaks := func(h *warehouse) {
+		h.upload = func(s upstream, n int) error {
+			if err := h.receive(s, n); err != nil {
+				return err
+			}
+			return errGone
+		}
+	}
+	t.Run("Complete", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			h := &warehouse{}
+			breaks(h)
+			s := newShop(t, h).uploading(uploads{Resume: func(_ context.Context, r *stream.Resumption[uploadPart, answer]) error {
+				if r.Attempt() > 1 {
+					return stream.Complete
+				}
+				return nil
+			}}, withReplay())
+			_, err := upload(s, 3)
+			require.Equal(t, io.EOF, err, "there is no answer")
+			require.Zero(t, s.Stats().Unacked)
+		})
+	})
+	t.Run("the application has gone", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w := newShop(t, &warehouse{})
+			var s *uploader
+			s = w.uploading(uploads{Err: func(*answer) error {
+				_ = s.Close()
+				rest(time.Second)
+				return nil
+			}}, withReplay())
+			_, err := upload(s, 3)
+			requireReason(t, err, stream.ReasonClosed, "CloseAndRecv")
+			require.Zero(t, s.Stats().Unacked)
+		})
+	})
+}
+
 // What Resume delivers before it says Complete is handed over, of any kind of stream.
 func TestDeliveredThenComplete(t *testing.T) {
 	t.Parallel()

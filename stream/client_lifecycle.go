@@ -87,8 +87,10 @@ func (s *ClientStream[Req, Res]) live() *attemptError {
 		end := endedGoroutine()
 		contained(func() { a, end = s.bridge(broken) }) // its stack is deep, and this one's stays for the life of the stream
 		if end == nil {
-			s.health.closes = 0
-			end = s.attend(a, nil)
+			if a.rotation == nil {
+				s.health.closes = 0
+			}
+			end = s.serve(a)
 		}
 		if end.final {
 			return end

@@ -16,29 +16,48 @@ type limits struct {
 // Time is counted in ticks of the timer, so that a message costs no clock reading: a call notes the tick that it began
 // in, and is over its limit when more than that many ticks have begun since. A limit is never cut short.
 func (s *ClientStream[Req, Res]) watch(a *attempt[Req, Res]) (stop func()) {
-	l := s.options.limits
-	stopRecv := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) time.Duration {
-		next, late := l.tickRecv(s.inbox, tick)
-		if late != nil {
-			a.fail(&loss{op: "recv", err: late, origin: fromStream})
+	l, r := s.options.limits, a.link.route.Load()
+	giveUp := func(op string, w wait, dead bool) {
+		a.fail(&loss{op: op, err: &limitError{what: w.what, limit: w.limit, dead: dead}, origin: fromStream})
+	}
+	late := func(op string, d *doubt, w wait, tick time.Duration) bool {
+		over := d.over(w, tick, func() { giveUp(op, w, true) })
+		if over {
+			giveUp(op, w, false)
 		}
-		return next
+		return over
+	}
+	message, taken, acked := newDoubt(r), newDoubt(r), newDoubt(r)
+	stopRecv := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) time.Duration {
+		next, now := l.tickRecv(s.inbox, tick)
+		if next != tick {
+			message.begins()
+			return next
+		}
+		if late("recv", message, now, tick) {
+			return 0
+		}
+		return tick
 	})
 	stopSend := every(tickOf(l.send, l.ack), func(tick time.Duration) time.Duration {
 		sending, unacked := s.outbox.Tick()
-		switch {
-		case passed(sending, tick, l.send):
-			a.fail(&loss{op: "send", err: &limitError{what: "message not taken", limit: l.send}, origin: fromStream})
+		if late("send", taken, wait{what: "message not taken", ticks: sending, limit: l.send}, tick) ||
+			late("send", acked, wait{what: "nothing acknowledged", ticks: unacked, limit: l.ack}, tick) {
 			return 0
-		case passed(unacked, tick, l.ack):
-			a.fail(&loss{op: "send", err: &limitError{what: "nothing acknowledged", limit: l.ack}, origin: fromStream})
-			return 0
-		case passed(2*unacked, tick, l.ack): // the acknowledgement may be there, and nobody receives
+		}
+		if passed(2*unacked, tick, l.ack) { // the acknowledgement may be there, and nobody receives
 			go s.standIn(s.outbox.Owes) // ends with the attempt, or when all is acknowledged; the fence waits for it
 		}
 		return tick
 	})
 	return func() { stopRecv(); stopSend() }
+}
+
+// wait is one that has a limit.
+type wait struct {
+	what  string        // has not happened
+	ticks uint64        // that it has taken; zero: nobody waits
+	limit time.Duration // zero or less: none
 }
 
 // waits is the part of an inbox that its timer talks to.
@@ -48,21 +67,17 @@ type waits interface {
 }
 
 // tickRecv counts one tick, and returns the length of the next one: after the first message that is a tick of the idle limit, zero if there is
-// none. It returns an error if the application has waited for a message for too long.
-func (l limits) tickRecv(w waits, tick time.Duration) (next time.Duration, late error) {
+// none. It also returns how long the application has waited for a message.
+func (l limits) tickRecv(w waits, tick time.Duration) (next time.Duration, now wait) {
 	waited, fresh := w.Tick()
 	if idle := tickOf(l.idle); !fresh && tick != idle { // counted in shorter ticks so far
 		w.Rewait()
-		return idle, nil
+		return idle, wait{}
 	}
-	limit, what := l.idle, "no message"
 	if fresh && l.firstMessage > 0 {
-		limit, what = l.firstMessage, "no first message"
+		return tick, wait{what: "no first message", ticks: waited, limit: l.firstMessage}
 	}
-	if passed(waited, tick, limit) {
-		return 0, &limitError{what: what, limit: limit}
-	}
-	return tick, nil
+	return tick, wait{what: "no message", ticks: waited, limit: l.idle}
 }
 
 // ticksOfLimit is how many ticks the shortest limit of a direction has. A limit is found to be passed up to one tick late.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc"
@@ -40,24 +39,16 @@ func (e *openError) GRPCStatus() *status.Status { return rpcstatus.Of(e.loss.err
 
 // openAttempt opens the next attempt, under the open policies.
 func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, Res], *attemptError) {
-	r := race[Req, Res]{cause: s.health.cause, changed: make(chan struct{})}
 	from := s.inbox.Position()
-	//nolint:contextcheck // the execution has ctx
-	result, err := s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
-		return s.enterRace(exec.Context(), &r, from)
-	})
-	winner, won := result.(*opened[Req, Res])
-	if !won || err != nil {
-		winner = nil
+	o := s.raceOpens(ctx, from, s.health.cause)
+	s.health.cause = o.cause
+	if o.winner != nil {
+		return o.winner, nil
 	}
-	s.health.cause = r.end(winner)
-	if winner != nil {
-		return winner, nil
+	if o.err != nil {
+		return nil, s.judgeOpen(o.err, o.waited, from)
 	}
-	if err != nil {
-		return nil, s.judgeOpen(err, from)
-	}
-	switch verdict := result.(type) {
+	switch verdict := o.result.(type) {
 	case *loss:
 		if verdict.completes != nil {
 			if told := verdict.completes(); told != nil {
@@ -66,10 +57,33 @@ func (s *ClientStream[Req, Res]) openAttempt(ctx context.Context) (*opened[Req, 
 		}
 		return nil, s.judge(verdict, inbox.Standing{Position: from}, outbox.Counts{})
 	case *openError:
-		return nil, s.judgeOpen(verdict, from)
+		return nil, s.judgeOpen(verdict, o.waited, from)
 	default:
 		return nil, &attemptError{op: "open", cause: errNotAStream, final: true, reason: ReasonPolicy}
 	}
+}
+
+// raced is what came of the opens of one execution of the open policies.
+type raced[Req, Res any] struct {
+	winner *opened[Req, Res] // nil if none was opened: then result and err are what the policies made of that
+	result any
+	err    error
+	cause  error // what the newest attempt to fail by itself ended with
+	waited error // what the connection waited for when the newest open was cut short; nil if it did not
+}
+
+// raceOpens opens an attempt under the open policies. cause is what the one before ended with.
+func (s *ClientStream[Req, Res]) raceOpens(ctx context.Context, from checkpoint.Position, cause error) (o raced[Req, Res]) {
+	r := race[Req, Res]{cause: cause, changed: make(chan struct{})}
+	//nolint:contextcheck // the execution has ctx
+	o.result, o.err = s.opening.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[any]) (any, error) {
+		return s.enterRace(exec.Context(), &r, from)
+	})
+	if winner, won := o.result.(*opened[Req, Res]); won && o.err == nil {
+		o.winner = winner
+	}
+	o.cause, o.waited = r.end(o.winner)
+	return o
 }
 
 // enterRace is one try of the open policies. It returns an opened attempt, or what policies are not to try again: a loss
@@ -100,7 +114,7 @@ func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res
 	if cause = failed.loss.err; ctx.Err() != nil {
 		cause = nil // it was cut short
 	}
-	r.fail(cause)
+	r.fail(cause, failed.loss.waited)
 	if s, ok := ctx.Value(scheduleKey{}).(*schedule); ok {
 		s.note(failure{hint: failed.loss.hint().Delay})
 	}
@@ -127,9 +141,10 @@ func (s *ClientStream[Req, Res]) openOnce(
 	returned := false
 	var codec *capture
 	if s.options.replay || s.options.holds {
-		codec = &capture{CodecV2: s.codec, outbox: s.outbox, measures: s.options.holds}
+		codec = &capture{CodecV2: s.codec.current(), outbox: s.outbox, measures: s.options.holds}
 	}
 	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), codec) //nolint:contextcheck // see above
+	s.linkTo(a)
 	s.events.publish(event{kind: eventOpened, attempt: a.epoch})
 	defer func() {
 		if !returned { // Resume has ended the goroutine
@@ -138,12 +153,8 @@ func (s *ClientStream[Req, Res]) openOnce(
 	}()
 	stop := context.AfterFunc(ctx, func() { a.fail(&loss{op: "open", err: cutBy(context.Cause(ctx)), origin: fromStream}) })
 	defer stop()
-	if limit := s.options.limits.open; limit > 0 {
-		timer := time.AfterFunc(limit, func() {
-			a.fail(&loss{op: "open", err: &limitError{what: "not opened", limit: limit}, origin: fromStream})
-		})
-		defer timer.Stop()
-	}
+	stopLimit := s.limitOpen(a)
+	defer stopLimit()
 	r := &Resumption[Req, Res]{attempt: a, kind: s.kind, position: from, cause: cause}
 	op, err := s.start(a, r)
 	returned = true
@@ -160,6 +171,9 @@ func (s *ClientStream[Req, Res]) openOnce(
 	if _, large := errors.AsType[positionSizeError](err); large {
 		l.final = ReasonOptions
 	}
+	if refused := a.link.refused.Load(); refused != nil {
+		l = &loss{op: "open", err: *refused, final: ReasonOptions}
+	}
 	a.fail(l)
 	if a.stream != nil {
 		s.calling(a.tellTargets)
@@ -173,7 +187,12 @@ func (s *ClientStream[Req, Res]) openOnce(
 
 // waitedFor adds to a loss what the open has waited for, if err tells: grpc says so only when it stops waiting.
 func (l *loss) waitedFor(err error) *loss {
-	if st := status.Convert(err); l.origin == fromStream && strings.HasPrefix(st.Message(), "latest balancer error: ") {
+	st := status.Convert(err)
+	if !strings.HasPrefix(st.Message(), notReady) {
+		return l
+	}
+	l.waited = errors.New(strings.TrimPrefix(st.Message(), notReady))
+	if l.origin == fromStream {
 		l.err = fmt.Errorf("%w: %s", l.err, st.Message())
 	}
 	return l

@@ -31,6 +31,7 @@ type clientOptions struct {
 	observers []Observer
 
 	stream, open    policyChain
+	sends, recvs    policyChain // for messages
 	resumeOff       bool
 	stableFor       time.Duration
 	limits          limits
@@ -47,6 +48,7 @@ type clientOptions struct {
 	atMostOnce      bool
 	okAcknowledges  bool
 	endless         bool
+	age             maxAge
 	alsoResumable   []codes.Code
 	position        checkpoint.Position
 	store           checkpoint.Store
@@ -57,6 +59,7 @@ type clientOptions struct {
 	commitTimeout   time.Duration
 	storeConfigured bool
 	nilStoreOption  bool
+	nilOption       bool     // of Options
 	streamID        StreamID // zero: no metadata is sent
 }
 
@@ -111,6 +114,9 @@ func optionsOf(has callbackSet, opts []ClientOption) (clientOptions, error) {
 		}
 		opt.applyClient(&o)
 	}
+	if o.nilOption {
+		return o, errors.New("an option is nil")
+	}
 	return o, o.validate(has)
 }
 
@@ -126,13 +132,15 @@ func (o *clientOptions) validate(has callbackSet) error {
 	o.validateSending(has, refuse)
 	o.validatePositions(has, refuse)
 	o.validateStore(has, refuse)
+	o.age.validate(refuse)
+	refuse(o.age.most > 0 && o.resumeOff, "WithMaxAge and WithoutResume exclude each other")
 	refuse(o.endless && o.resumeOff, "WithEndless and WithoutResume exclude each other")
 	refuse((o.replay || o.holds) && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")
 	for _, observer := range o.observers {
 		refuse(!observes(observer), "observer %T implements none of the observer interfaces", observer)
 	}
 	refuse(o.open.hedges() && slices.ContainsFunc(o.call, hasTarget), "a hedge would have two opens write the target of a call option")
-	errs = append(errs, o.stream.validate("stream"), o.open.validate("open"))
+	errs = append(errs, o.stream.validate("stream"), o.open.validate("open"), validateMessages(o.sends, o.recvs))
 	return joined(errs)
 }
 

@@ -16,11 +16,13 @@ func WithName(name string) ClientOption {
 
 // WithCallOptions passes opts to the call of each attempt. It may be given several times. Default: none.
 //
-// With grpc.WaitForReady(true) an attempt waits until there is a connection. Without it, the attempt fails at once, and
-// the backoff of the stream adds to that of the connection. Use WithOpenTimeout together with it.
+// With grpc.WaitForReady(true) an attempt waits until there is a connection. That is the default with [DialOptions]. Without
+// them the attempt fails at once by default, and the backoff of the stream adds to that of the connection.
 //
-// WithReplay and HoldUntilCheckpoint put a codec around the one of the call. They know only codecs and content subtypes
-// that are given here, and otherwise use proto. If you set one with grpc.WithDefaultCallOptions, repeat it here.
+// WithReplay and HoldUntilCheckpoint put a codec around the one of the call. Without DialOptions they know only codecs and
+// content subtypes that are given here, and otherwise use proto, whatever grpc.WithDefaultCallOptions says. So if you set
+// grpc.ForceCodecV2, grpc.ForceCodec or grpc.CallContentSubtype there, repeat it here. A content subtype without a codec
+// is an error.
 func WithCallOptions(opts ...grpc.CallOption) ClientOption {
 	return clientOption(func(o *clientOptions) { o.call = append(o.call, opts...) })
 }
@@ -169,8 +171,14 @@ func WithAtMostOnceSends() ClientOption {
 }
 
 // WithOpenTimeout limits the opening of one attempt, Resume included. An attempt that takes longer is given up, and
-// counts as one that could not be opened. Default, and zero or less: no limit.
+// counts as one that could not be opened. Zero or less: no limit.
+//
+// With [DialOptions], time in which the connection is not ready does not count, and by default there is no limit. Without
+// them all time counts, and the default is 20 s.
 func WithOpenTimeout(d time.Duration) ClientOption {
+	if d <= 0 {
+		d = noLimit
+	}
 	return clientOption(func(o *clientOptions) { o.limits.open = d })
 }
 
@@ -189,9 +197,9 @@ func WithFirstMessageTimeout(d time.Duration) ClientOption {
 //
 // The limit is noticed up to d/8 late, or 1 ms if that is more.
 //
-// The next attempt uses the same connection as long as grpc takes it to be alive. Use grpc.WithKeepaliveParams, so that
-// grpc notices. The server must allow the pings, with keepalive.EnforcementPolicy: by default it ends a connection that
-// pings more often than every 5 minutes.
+// With [DialOptions] a connection that is dead is closed, too. Without them the next attempt uses the same connection as
+// long as grpc takes it to be alive. Then use grpc.WithKeepaliveParams, so that grpc notices, and allow the pings on the
+// server with keepalive.EnforcementPolicy: by default it ends a connection that pings more often than every 5 minutes.
 func WithIdleTimeout(d time.Duration) Option {
 	return option{func(o *clientOptions) { o.limits.idle = d }, func(o *serverOptions) { o.idle = d }}
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 
-	"github.com/streamsafe/streamsafe/internal/backoff"
 	"github.com/streamsafe/streamsafe/internal/inbox"
 	"github.com/streamsafe/streamsafe/internal/outbox"
 )
@@ -132,15 +131,9 @@ func (s *ClientStream[Req, Res]) floor() time.Duration {
 	return time.Duration(s.notBefore.Load()) - time.Since(s.born)
 }
 
-// pause waits before the attempt after a planned close, which no policy sees: with full jitter, up to a backoff that grows
-// with each one that brought nothing new (invariant 20).
+// pause waits before the attempt after a planned close.
 func (s *ClientStream[Req, Res]) pause(closed *attemptError) {
-	h := &s.health
-	if closed.ceiling > 0 {
-		h.closes = 0
-	}
-	delay := max(backoff.UpTo(min(firstBackoff<<min(h.closes, 10), mostBackoff)), s.floor())
-	h.closes++
+	delay := s.nextPause(closed.ceiling > 0)
 	s.tellDelay(delay)
 	timer := time.NewTimer(delay)
 	defer timer.Stop()

@@ -13,6 +13,7 @@ type race[Req, Res any] struct {
 	entered []*opened[Req, Res]
 	changed chan struct{} // closed, and made anew, when one of the above changes
 	cause   error         // what the attempt before the next one ended with
+	waited  error         // what the connection waited for when the newest open was cut short; nil if it did not
 }
 
 // begin counts an open, and returns what the attempt before it ended with.
@@ -35,11 +36,15 @@ func (r *race[Req, Res]) enter(o *opened[Req, Res]) bool {
 	return !r.over
 }
 
-// fail ends an open that has failed; where its attempt has ended by itself, with cause.
-func (r *race[Req, Res]) fail(cause error) {
+// fail ends an open that has failed; where its attempt has ended by itself, with cause, and where it was cut short while it waited
+// for the connection, with what that waits for.
+func (r *race[Req, Res]) fail(cause, waited error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running--
+	if r.waited = waited; cause == nil {
+		cause = waited
+	}
 	if cause != nil {
 		r.cause = cause
 	}
@@ -67,8 +72,8 @@ func (r *race[Req, Res]) await(ctx context.Context) *opened[Req, Res] {
 }
 
 // end ends the race; every open but the winner is closed (invariant 23). It returns what the newest attempt to fail by
-// itself ended with.
-func (r *race[Req, Res]) end(winner *opened[Req, Res]) (cause error) {
+// itself ended with, and what the newest to be cut short waited for.
+func (r *race[Req, Res]) end(winner *opened[Req, Res]) (cause, waited error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.over = true
@@ -78,7 +83,7 @@ func (r *race[Req, Res]) end(winner *opened[Req, Res]) (cause error) {
 			o.attempt.cancel()
 		}
 	}
-	return r.cause
+	return r.cause, r.waited
 }
 
 // change wakes whoever waits. The caller holds mu.

@@ -1,11 +1,13 @@
 package stream
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/streamsafe/streamsafe/internal/inbox"
+	"github.com/streamsafe/streamsafe/internal/permit"
 )
 
 // Recv returns the next message for the application. It waits until there is one, across outages.
@@ -13,10 +15,19 @@ import (
 // After the end of the stream, Recv returns the messages that have arrived, and then always the same error. It is io.EOF if
 // the server ended the stream with OK, and WithReplay keeps no unacknowledged message. Otherwise it is an [*Error]. After
 // Close, when the context is done, and if another stream has acquired the key in the store, Recv returns the error at once.
-func (s *ClientStream[Req, Res]) Recv() (*Res, error) { return s.receive(nil) }
+func (s *ClientStream[Req, Res]) Recv() (*Res, error) { return s.receivePolitely(nil) }
 
-// receive is Recv, into a message of its own or into the one given.
-func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
+// receivePolitely is receive under the policies for messages, if there are any.
+func (s *ClientStream[Req, Res]) receivePolitely(into *Res) (*Res, error) {
+	if s.recvs.none() {
+		return s.receive(into, nil, nil)
+	}
+	return s.recvUnderPolicies(into)
+}
+
+// receive is Recv without policies, into a message of its own or into the one given. held hears of attempts that break. If cut is
+// not nil and its execution is over, the error is errAnotherTry.
+func (s *ClientStream[Req, Res]) receive(into *Res, held *permit.Held, cut *cutter[Req, Res]) (*Res, error) {
 	for {
 		m, a, err := s.inbox.Begin()
 		switch {
@@ -29,9 +40,22 @@ func (s *ClientStream[Req, Res]) receive(into *Res) (*Res, error) {
 			s.awaitEnd()
 			return m, nil
 		}
-		if m, mine, _ := s.receiveFrom(a, into, false); mine {
+		if !cut.enters(a) && s.ctx.Err() == nil { // over while there was no attempt
+			cut.leaves()
+			s.inbox.Yield()
+			return nil, errAnotherTry
+		}
+		m, mine, alive := s.receiveFrom(a, into, false)
+		cut.leaves()
+		if mine {
 			s.awaitEnd()
 			return m, nil
+		}
+		if !alive {
+			s.faultIn(a, held)
+		}
+		if cut.expired() && s.ctx.Err() == nil {
+			return nil, errAnotherTry
 		}
 		into = nil // a codec that does not reset messages would leave something in it
 	}
@@ -63,7 +87,11 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 		return s.takeAnswer(a, m, queue)
 	}
 	if told := s.callbacks.Err; told != nil {
-		if err := told(m); err != nil {
+		switch err := told(m); {
+		case err == nil:
+		case errors.Is(err, Rotate):
+			a.announces(err)
+		default:
 			return s.takeNothing(a, &loss{op: "recv", err: err, origin: originOf(err, fromCallback)})
 		}
 	}
@@ -72,7 +100,7 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 			return s.takeNothing(a, s.ackTooHigh("recv", seq))
 		}
 	}
-	in := inbox.Arrival[Res]{Message: m}
+	in := inbox.Arrival[Res]{Message: m, Epoch: a.epoch}
 	if at := s.callbacks.Checkpoint; at != nil {
 		in.Position, in.HasPosition = at(m)
 		in.HasPosition = in.HasPosition && (in.Position.Seq != 0 || !in.Position.IsZero())
@@ -162,7 +190,7 @@ func (s *ClientStream[Req, Res]) RecvMsg(m any) error {
 	if s.options.holds {
 		into = nil // it may have to wait
 	}
-	got, err := s.receive(into)
+	got, err := s.receivePolitely(into)
 	if err == nil && got != res {
 		copyMessage(res, got)
 	}

@@ -60,7 +60,9 @@ func (s *ClientStream[Req, Res]) sendAgain(a *attempt[Req, Res], k outbox.Kept, 
 			return false, true
 		}
 	}
-	s.outbox.Resume(m, k.Seq, known)
+	if !s.outbox.Resume(m, k.Seq, known) {
+		return false, false
+	}
 	g := guard{gone: func() { s.outbox.Resumed(outbox.Failed) }}
 	defer g.check()
 	err := a.send(m)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
@@ -51,7 +50,7 @@ func Resilient[Req, Res any, S Bidi[Req, Res]](
 // grpc.ServerStreamingClient and grpc.ClientStreamingClient.
 //
 // As with grpc's own streams, one goroutine may call Send while another calls Recv. Two goroutines must not call Send, or
-// Recv, at the same time. Close, Commit, Flush, Unacked, State, Stats and Context may be called at any time, from any
+// Recv, at the same time. Close, Commit, Flush, Unacked, SendOn, State, Stats and Context may be called at any time, from any
 // goroutine.
 type ClientStream[Req, Res any] struct {
 	// set at construction, then read only
@@ -66,17 +65,19 @@ type ClientStream[Req, Res any] struct {
 	life      failsafe.Executor[any] // of policies held for life; nil where there is none
 	outage    failsafe.Executor[any]
 	opening   failsafe.Executor[any]
+	sends     messagePolicies
+	recvs     messagePolicies
 	committer *committer // nil without a store
 	events    *events    // nil without an observer
 	inbox     *inbox.Inbox[*attempt[Req, Res], Res]
 	outbox    *outbox.Outbox[*attempt[Req, Res]]
-	codec     encoding.CodecV2 // of the call; nil if none is known
+	codec     *callCodec
 	born      time.Time
 	counts    counts
 
 	state     atomic.Uint32                     // written by enter, read by State
 	newest    atomic.Pointer[attempt[Req, Res]] // written by the lifecycle goroutine, read by Header and Trailer
-	lastErr   atomic.Pointer[attemptError]      // written by the lifecycle goroutine, read by Stats
+	lastErr   atomic.Pointer[attemptError]      // written by the lifecycle goroutine and by opens, read by Stats
 	trailer   atomic.Pointer[metadata.MD]       // of the last attempt that ended; written by the lifecycle goroutine
 	heard     atomic.Pointer[heard]             // written by the lifecycle goroutine, read by opens that race
 	inside    atomic.Int32                      // callbacks of the lifecycle goroutine that are running
@@ -84,6 +85,8 @@ type ClientStream[Req, Res any] struct {
 	attached  chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
 	done      chan struct{}                     // closed by the lifecycle goroutine when it ends
 	final     error                             // how the stream ended; written before done is closed
+	sendCut   cutter[Req, Res]                  // used by whoever calls Send
+	recvCut   cutter[Req, Res]                  // used by whoever calls Recv
 	health    health                            // owned by the lifecycle goroutine
 }
 
@@ -120,12 +123,13 @@ func newClientStream[Req, Res any](
 ) *ClientStream[Req, Res] {
 	s := &ClientStream[Req, Res]{
 		caller: ctx, options: o, kind: of, callbacks: callbacks,
-		attached: make(chan struct{}), done: make(chan struct{}), born: time.Now(), codec: codecOf(o.call),
+		attached: make(chan struct{}), done: make(chan struct{}), born: time.Now(), codec: newCallCodec(o.call),
 	}
 	s.heard.Store(new(heard))
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.life, s.outage = o.streamExecutors()
 	s.opening = o.openExecutor()
+	s.sends, s.recvs = o.sends.messages(s.ctx), o.recvs.messages(s.ctx) //nolint:contextcheck // the stream has ctx
 	if len(o.observers) > 0 {
 		s.events = &events{name: o.name, observers: o.observers}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/streamsafe/streamsafe/internal/outbox"
+	"github.com/streamsafe/streamsafe/internal/permit"
 )
 
 // Send sends m. It waits while the stream is not attached, while flow control of the transport stops m, and, with
@@ -31,21 +32,37 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 	if m == nil {
 		return s.refusal(refused(errors.New("the message is nil")))
 	}
+	if s.sends.none() {
+		return s.send(m, nil, nil)
+	}
+	return s.sendUnderPolicies(m)
+}
+
+// send is Send without policies. held hears of attempts that break. If cut is not nil and its execution is over before m has its
+// turn, the error is errAnotherTry.
+func (s *ClientStream[Req, Res]) send(m *Req, held *permit.Held, cut *cutter[Req, Res]) error {
 	var seq uint64
 	if s.callbacks.Sequence != nil {
 		seq = s.callbacks.Sequence(m)
 	}
+	var before *attempt[Req, Res] // m was on it, and it is dead
 	for {
 		t, verdict := s.outbox.Begin(m, seq, false)
 		if verdict != outbox.Go {
-			if t, verdict = s.awaitTurn(m, seq, verdict); verdict != outbox.Go {
-				return s.refusal(s.notSent(verdict, seq))
-			}
+			t, verdict = s.awaitTurn(m, seq, verdict, cut)
+		}
+		if before != nil {
+			s.faultIn(before, held)
+		}
+		if verdict != outbox.Go {
+			return s.refusal(s.notSent(verdict, seq))
 		}
 		if t.Watch {
 			s.watchSends()
 		}
+		cut.enters(t.Attempt)
 		said, err := s.sendOn(t, m)
+		cut.leaves()
 		outcome, missed := s.outbox.Settle(t, said)
 		if missed {
 			if err := s.keepMissed(m, t); err != nil {
@@ -62,24 +79,27 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 		case outbox.TakenBack:
 			return s.refusal(refused(err))
 		case outbox.Again: // on the next attempt
+			before = t.Attempt
 		}
 	}
 }
 
 // awaitTurn is Begin for a message that has to wait.
-func (s *ClientStream[Req, Res]) awaitTurn(m *Req, seq uint64, verdict outbox.Verdict) (outbox.Ticket[*attempt[Req, Res]], outbox.Verdict) {
+func (s *ClientStream[Req, Res]) awaitTurn(
+	m *Req, seq uint64, verdict outbox.Verdict, cut *cutter[Req, Res],
+) (outbox.Ticket[*attempt[Req, Res]], outbox.Verdict) {
 	switch verdict {
 	case outbox.Full:
 		w := s.outbox.Stats()
 		s.events.publish(event{kind: eventWindowFull, count: uint64(w.Unacked), bytes: w.UnackedSize}) //nolint:gosec // not negative
 	case outbox.NotYet:
-	case outbox.Go, outbox.Ended, outbox.Closed, outbox.OutOfOrder, outbox.Exhausted:
+	case outbox.Go, outbox.Ended, outbox.Closed, outbox.OutOfOrder, outbox.Exhausted, outbox.Over:
 		return outbox.Ticket[*attempt[Req, Res]]{}, verdict
 	}
 	if s.outbox.Watch() {
 		s.watchSends()
 	}
-	return s.outbox.Begin(m, seq, true)
+	return s.waitForTurn(m, seq, cut)
 }
 
 // notSent returns the error of a message that did not get its turn.
@@ -100,7 +120,11 @@ func (s *ClientStream[Req, Res]) notSent(verdict outbox.Verdict, seq uint64) err
 	case outbox.Full:
 		return &Error{Op: "send", Reason: ReasonWindowFull, Cause: fmt.Errorf(
 			"%d messages of %d bytes are not acknowledged", w.Unacked, w.UnackedSize)}
-	case outbox.Go, outbox.NotYet:
+	case outbox.Over:
+		return refused(ErrAttemptOver)
+	case outbox.NotYet:
+		return errAnotherTry
+	case outbox.Go:
 		return nil
 	default:
 		return nil

@@ -20,6 +20,8 @@ const (
 	Detached
 	// Closed means that the stream has ended. This state is final.
 	Closed
+	// Rotating means that the next attempt is being opened while the old one still works. Sends wait. See WithMaxAge.
+	Rotating
 )
 
 // String returns the state's name in lower case.
@@ -33,6 +35,8 @@ func (s State) String() string {
 		return "detached"
 	case Closed:
 		return "closed"
+	case Rotating:
+		return "rotating"
 	default:
 		return fmt.Sprintf("state(%d)", uint32(s))
 	}
@@ -51,9 +55,13 @@ func transitions() []transition {
 		{Opening, Detached, "open or Resume failed"},
 		{Attached, Detached, "attempt lost"},
 		{Detached, Opening, "policies allow the next try"},
+		{Attached, Rotating, "the attempt is to be replaced"},
+		{Rotating, Attached, "the next attempt took over, or it was put off"},
+		{Rotating, Detached, "attempt lost"},
 		{Opening, Closed, "ended for good"},
 		{Attached, Closed, "ended for good"},
 		{Detached, Closed, "ended for good"},
+		{Rotating, Closed, "ended for good"},
 	}
 }
 

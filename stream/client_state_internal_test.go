@@ -31,11 +31,12 @@ func TestTheDiagramIsTheTable(t *testing.T) {
 
 func TestTheTableIsTheMachine(t *testing.T) {
 	t.Parallel()
-	states := []State{Opening, Attached, Detached, Closed}
+	states := []State{Opening, Attached, Detached, Closed, Rotating}
 	type edge struct{ from, to State }
 	want := map[edge]bool{
 		{Opening, Attached}: true, {Opening, Detached}: true, {Attached, Detached}: true, {Detached, Opening}: true,
-		{Opening, Closed}: true, {Attached, Closed}: true, {Detached, Closed}: true,
+		{Opening, Closed}: true, {Attached, Closed}: true, {Detached, Closed}: true, {Rotating, Closed}: true,
+		{Attached, Rotating}: true, {Rotating, Attached}: true, {Rotating, Detached}: true,
 	}
 	for _, from := range states {
 		for _, to := range states {
@@ -65,7 +66,7 @@ func TestAChangeThatIsNotInTheTableIsLoud(t *testing.T) {
 func TestNamesOfStates(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[State]string{
-		Opening: "opening", Attached: "attached", Detached: "detached", Closed: "closed", 9: "state(9)",
+		Opening: "opening", Attached: "attached", Detached: "detached", Closed: "closed", Rotating: "rotating", 9: "state(9)",
 	} {
 		require.Equal(t, want, state.String())
 	}

@@ -14,6 +14,9 @@ type Stats struct {
 	Outages  uint64 // attempts lost after they had been attached; planned closes and the end of the stream do not count
 	Resumes  uint64 // attempts that were attached, without the first
 
+	// Rotations counts planned rotations: an attempt took over while the one before still worked. They also count as Resumes.
+	Rotations uint64
+
 	Sent        uint64 // messages that Send has accepted
 	Replayed    uint64 // messages that were sent again
 	Rejected    uint64 // messages that WithReplay has dropped because an interceptor rejected them twice
@@ -34,14 +37,14 @@ type Stats struct {
 	Delivered, Processed, Committed checkpoint.Position
 
 	LastMessage   time.Time // when the newest message arrived, of those since the first call of Stats; zero: none
-	LastError     error     // the end of the last attempt after which the stream went on
+	LastError     error     // the end of the last attempt after which the stream went on, or what the attempt after it waits for
 	CommitError   error     // of the last write to the store; nil after a write that succeeded
 	EventsDropped uint64    // events that were not reported because observers were too slow
 }
 
 // counts are the counters that belong to neither half of a stream.
 type counts struct {
-	attempts, outages, resumes, replayed, rejected atomic.Uint64
+	attempts, outages, resumes, replayed, rejected, rotations atomic.Uint64
 
 	rejectedTold atomic.Uint64 // how many of rejected Flush has told of
 }
@@ -52,7 +55,7 @@ func (s *ClientStream[Req, Res]) Stats() Stats {
 		State:    s.State(),
 		Attempts: s.counts.attempts.Load(), Outages: s.counts.outages.Load(),
 		Resumes: s.counts.resumes.Load(), Replayed: s.counts.replayed.Load(), Rejected: s.counts.rejected.Load(),
-		EventsDropped: s.events.droppedEvents(),
+		Rotations: s.counts.rotations.Load(), EventsDropped: s.events.droppedEvents(),
 	}
 	if e := s.lastErr.Load(); e != nil {
 		st.LastError = e.cause

@@ -75,9 +75,10 @@ func TestTheFirstMessageSlowsTheWatch(t *testing.T) {
 		began := time.Now()
 		stop := every(tickOf(l.idle, l.firstMessage), func(tick time.Duration) time.Duration {
 			ticks++
-			next, late := l.tickRecv(in, tick)
-			if late != nil {
+			next, now := l.tickRecv(in, tick)
+			if passed(now.ticks, tick, now.limit) {
 				fired <- ticks
+				return 0
 			}
 			return next
 		})

@@ -56,6 +56,43 @@ func (c *capture) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.CodecV2.Unmarshal(data, v)
 }
 
+// callCodec is the codec of a stream's calls. With DialOptions it is known only when an attempt is opened. It may be used from
+// any goroutine.
+type callCodec struct {
+	codec atomic.Pointer[encoding.CodecV2]
+}
+
+// newCallCodec returns the codec of calls with these options.
+func newCallCodec(opts []grpc.CallOption) *callCodec {
+	k := new(callCodec)
+	if c := codecOf(opts); c != nil {
+		k.use(c)
+	}
+	return k
+}
+
+// use makes c the codec.
+func (k *callCodec) use(c encoding.CodecV2) { k.codec.Store(&c) }
+
+// current returns the codec, nil if none is known.
+func (k *callCodec) current() encoding.CodecV2 { //nolint:ireturn // codecs are grpc's plug-ins
+	if c := k.codec.Load(); c != nil {
+		return *c
+	}
+	return nil
+}
+
+// Marshal encodes v.
+func (k *callCodec) Marshal(v any) (mem.BufferSlice, error) { return k.current().Marshal(v) }
+
+// Unmarshal decodes data.
+func (k *callCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	return k.current().Unmarshal(data, v)
+}
+
+// protoName is the content subtype of a call without one.
+const protoName = proto.Name
+
 // codecOf returns the codec that a call with these options uses, as grpc-go chooses it: the last option that forces
 // one, else the one registered for the content subtype, else proto. It returns nil where there is none.
 func codecOf(opts []grpc.CallOption) encoding.CodecV2 { //nolint:ireturn // codecs are grpc's plug-ins

@@ -54,7 +54,8 @@
 //
 // # States
 //
-// A stream is opening, attached, detached or closed; see [State]. Send and Recv wait while it is opening or detached.
+// A stream is opening, attached, rotating, detached or closed; see [State]. Send and Recv wait while it is opening or
+// detached. While it is rotating, the next attempt is opened and the old one still works; see [WithMaxAge]. Send waits then.
 //
 // # Goroutines and cancellation
 //

@@ -76,6 +76,9 @@ const (
 	// ReasonSuperseded means that the server has ended the stream because another client has opened an attempt with the same
 	// stream id. See [WithResumeMetadata].
 	ReasonSuperseded
+	// ReasonDenied means that a policy for messages has denied one Send or one Recv. Nothing was sent or received by it, and
+	// the stream goes on. See [WithSendPolicies] and [WithRecvPolicies].
+	ReasonDenied
 	// ReasonOptions means that options, callbacks or arguments contradict each other, or that a method needs an option or
 	// a callback that was not given.
 	ReasonOptions
@@ -92,6 +95,7 @@ func (r Reason) String() string {
 		ReasonResume: "callback failed", ReasonFenced: "fenced by another owner", ReasonStore: "store failed",
 		ReasonWindowFull: "replay buffer full", ReasonMessage: "message refused",
 		ReasonUnacked: "not everything is acknowledged", ReasonSuperseded: "superseded by another client",
+		ReasonDenied:  "denied by a policy",
 		ReasonOptions: "wrong options",
 	}
 	if int(r) >= len(texts) {
@@ -132,6 +136,8 @@ func (r Reason) decides() string {
 	switch r { //nolint:exhaustive // nothing decides about the others
 	case ReasonPolicy:
 		return "WithStreamPolicies and WithOpenPolicies"
+	case ReasonDenied:
+		return "WithSendPolicies and WithRecvPolicies"
 	case ReasonResumeOff:
 		return "WithoutResume"
 	case ReasonMaxOutage:
@@ -208,7 +214,7 @@ func (r Reason) code() (code codes.Code, ofItsOwn bool) {
 	case ReasonMaxOutage, ReasonStore:
 		return codes.Unavailable, false
 	case ReasonUnknown, ReasonServer, ReasonContext, ReasonPolicy, ReasonResumeOff, ReasonNoCheckpoint,
-		ReasonSendsInDoubt, ReasonPoison, ReasonResume:
+		ReasonSendsInDoubt, ReasonPoison, ReasonResume, ReasonDenied:
 		return codes.Unknown, false
 	default:
 		return codes.Unknown, false
@@ -275,9 +281,15 @@ func (e *cutError) GRPCStatus() *status.Status { return status.New(codes.Unavail
 type limitError struct {
 	what  string
 	limit time.Duration
+	dead  bool // the connection was, too
 }
 
-func (e *limitError) Error() string { return fmt.Sprintf("%s within %v", e.what, e.limit) }
+func (e *limitError) Error() string {
+	if e.dead {
+		return fmt.Sprintf("%s within %v, and the connection is dead: it did not answer a probe", e.what, e.limit)
+	}
+	return fmt.Sprintf("%s within %v", e.what, e.limit)
+}
 
 // GRPCStatus is DEADLINE_EXCEEDED.
 func (e *limitError) GRPCStatus() *status.Status {

@@ -113,3 +113,6 @@ func describe(m *response) string {
 		return fmt.Sprint("number ", f.seq)
 	}
 }
+
+// answering is the client's answer to m.
+func answering(m *response) *request { return frame{kind: ack, seq: number(m)}.request() }

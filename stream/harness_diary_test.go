@@ -41,6 +41,10 @@ func (d *diary) OnDetached(i stream.Info, cause error) {
 	d.add(note{name: "detached", info: i, cause: cause})
 }
 
+func (d *diary) OnWaiting(i stream.Info, cause error) {
+	d.add(note{name: "waiting", info: i, cause: cause})
+}
+
 func (d *diary) OnReconnectScheduled(i stream.Info, delay time.Duration) {
 	d.add(note{name: "scheduled", info: i, delay: delay})
 }
@@ -83,6 +87,18 @@ func (d *diary) OnGap(i stream.Info, cause error) {
 
 func (d *diary) OnLost(i stream.Info, from checkpoint.Position, cause error) {
 	d.add(note{name: "lost", info: i, at: from, cause: cause})
+}
+
+func (d *diary) OnRotating(i stream.Info, cause error) {
+	d.add(note{name: "rotating", info: i, cause: cause})
+}
+
+func (d *diary) OnRotated(i stream.Info, from uint64) {
+	d.add(note{name: "rotated", info: i, count: from})
+}
+
+func (d *diary) OnRotationPutOff(i stream.Info, cause error) {
+	d.add(note{name: "put off", info: i, cause: cause})
 }
 
 func (d *diary) OnClosed(i stream.Info, cause error) {

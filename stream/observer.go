@@ -44,6 +44,10 @@ type AttachedObserver interface {
 // [ClosedObserver] is told.
 type DetachedObserver interface{ OnDetached(info Info, cause error) }
 
+// WaitingObserver is told what an attempt waits for while its connection is not ready: the last error of the connection,
+// with the name of the target. It is told once for each change. Only connections with [DialOptions] report that.
+type WaitingObserver interface{ OnWaiting(info Info, cause error) }
+
 // ReconnectScheduledObserver is told how long the stream waits before it opens the next attempt. Only policies of
 // [NewRetryPolicyBuilder] report that, and planned closes (see WithEndless). For other policies use their own listeners.
 type ReconnectScheduledObserver interface {
@@ -91,6 +95,20 @@ type CommitFailedObserver interface {
 // FencedObserver is told that another stream has acquired the key in the store.
 type FencedObserver interface{ OnFenced(info Info, cause error) }
 
+// RotatingObserver is told that the attempt is about to be replaced: the next one is opened while it still works. cause says
+// why, and matches [Rotate]. [RotatedObserver], [RotationPutOffObserver], [DetachedObserver] or [ClosedObserver] tells how that
+// ends.
+type RotatingObserver interface{ OnRotating(info Info, cause error) }
+
+// RotatedObserver is told that the attempt of info has taken over from another one, which is over and was no outage. The event
+// of [AttachedObserver] follows.
+type RotatedObserver interface{ OnRotated(info Info, from uint64) }
+
+// RotationPutOffObserver is told that the attempt of info goes on, and why it could not be replaced.
+type RotationPutOffObserver interface {
+	OnRotationPutOff(info Info, cause error)
+}
+
 // GapObserver is told that a sequence number was missing; see WithGapDetection.
 type GapObserver interface{ OnGap(info Info, cause error) }
 
@@ -110,6 +128,7 @@ const (
 	eventOpened eventKind = iota
 	eventAttached
 	eventDetached
+	eventWaiting
 	eventReconnectScheduled
 	eventReplaying
 	eventRewound
@@ -121,6 +140,9 @@ const (
 	eventFenced
 	eventGap
 	eventLost
+	eventRotating
+	eventRotated
+	eventRotationPutOff
 	eventClosed
 )
 

@@ -9,6 +9,8 @@ func dispatch(o Observer, info Info, e event) { //nolint:gocyclo // one case for
 		call(o, func(o AttachedObserver) { o.OnAttached(info, e.position) })
 	case eventDetached:
 		call(o, func(o DetachedObserver) { o.OnDetached(info, e.cause) })
+	case eventWaiting:
+		call(o, func(o WaitingObserver) { o.OnWaiting(info, e.cause) })
 	case eventReconnectScheduled:
 		call(o, func(o ReconnectScheduledObserver) { o.OnReconnectScheduled(info, e.delay) })
 	case eventReplaying:
@@ -31,6 +33,12 @@ func dispatch(o Observer, info Info, e event) { //nolint:gocyclo // one case for
 		call(o, func(o GapObserver) { o.OnGap(info, e.cause) })
 	case eventLost:
 		call(o, func(o LostObserver) { o.OnLost(info, e.position, e.cause) })
+	case eventRotating:
+		call(o, func(o RotatingObserver) { o.OnRotating(info, e.cause) })
+	case eventRotated:
+		call(o, func(o RotatedObserver) { o.OnRotated(info, e.count) })
+	case eventRotationPutOff:
+		call(o, func(o RotationPutOffObserver) { o.OnRotationPutOff(info, e.cause) })
 	case eventClosed:
 		call(o, func(o ClosedObserver) { o.OnClosed(info, e.cause) })
 	}
@@ -46,9 +54,9 @@ func call[T any](o Observer, f func(T)) {
 // observes reports whether o implements at least one of the interfaces.
 func observes(o Observer) bool {
 	switch o.(type) {
-	case OpenedObserver, AttachedObserver, DetachedObserver, ReconnectScheduledObserver, ReplayingObserver,
+	case OpenedObserver, AttachedObserver, DetachedObserver, WaitingObserver, ReconnectScheduledObserver, ReplayingObserver,
 		RewoundObserver, DuplicateObserver, HeldOverflowObserver, WindowFullObserver, CommittedObserver,
-		CommitFailedObserver, FencedObserver, GapObserver, LostObserver, ClosedObserver:
+		CommitFailedObserver, FencedObserver, GapObserver, LostObserver, RotatingObserver, RotatedObserver, RotationPutOffObserver, ClosedObserver:
 		return true
 	default:
 		return false

@@ -9,22 +9,36 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The README's code is cut from example_test.go. That file has no test, so that its page shows all of it.
-func TestReadmeShowsTheExample(t *testing.T) {
+// The README's code for streams is cut from examples that run. example_test.go has no test, so that its page shows all of it.
+func TestReadmeShowsTheExamples(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("example_test.go")
-	require.NoError(t, err)
-	_, rest, _ := strings.Cut(string(source), "// README: begin\n")
-	code, _, found := strings.Cut(rest, "\t// README: end")
-	require.True(t, found, "markers in example_test.go")
+	var sources strings.Builder
+	for _, path := range []string{"example_test.go", "../examples/tokens/client.go", "../examples/upload/client.go", "../examples/watch/client.go"} {
+		source, err := os.ReadFile(path)
+		require.NoError(t, err)
+		sources.Write(source)
+	}
+	code := strings.NewReplacer("request, response", "Request, Response", "*response", "*Response").Replace(sources.String())
 	readme, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
-	var lines []string
-	for line := range strings.Lines(code) {
-		lines = append(lines, strings.TrimPrefix(line, "\t"))
+	blocks := strings.Split(string(readme), "```go\n")[1:]
+	require.NotEmpty(t, blocks)
+	for _, block := range blocks {
+		block, _, found := strings.Cut(block, "```")
+		require.True(t, found, "the end of a block")
+		if strings.Contains(block, "stream.") {
+			require.Contains(t, code, indented(block))
+		}
 	}
-	want := strings.NewReplacer("request, response", "Request, Response", "*response", "*Response").Replace(strings.Join(lines, ""))
-	require.Contains(t, string(readme), want)
+}
+
+// indented returns code as it stands in a function.
+func indented(code string) string {
+	var out strings.Builder
+	for line := range strings.Lines(code) {
+		out.WriteString("\t" + line)
+	}
+	return out.String()
 }
 
 // The code of docs/protocol.md is cut from example_protocol_test.go.

@@ -2,8 +2,6 @@ package stream
 
 import (
 	"time"
-
-	"github.com/streamsafe/streamsafe/internal/backoff"
 )
 
 // watch starts the timers of a stream.
@@ -12,8 +10,8 @@ func (s *ServerStream) watch() {
 	if tick := tickOf(o.idle, o.send); tick > 0 {
 		s.stops = append(s.stops, every(tick, s.tick))
 	}
-	if o.maxAge > 0 {
-		s.endAfter(o.maxAge-backoff.UpTo(o.ageJitter), agedEnd)
+	if o.age.most > 0 {
+		s.endAfter(o.age.draw(), agedEnd)
 	}
 	if o.around.limit > 0 && !isExempt(s.method) {
 		s.endAfter(o.around.limit, timeoutEnd)

@@ -15,9 +15,8 @@ import (
 type serverOptions struct {
 	observers []Observer
 	idle      time.Duration
+	age       maxAge
 	send      time.Duration
-	maxAge    time.Duration
-	ageJitter time.Duration
 
 	authorized func(context.Context) (time.Time, bool)
 	owner      func(context.Context) string
@@ -76,8 +75,7 @@ func (o *serverOptions) validate() (errs []error) {
 	for _, observer := range o.observers {
 		refuse(!observesServers(observer), "observer %T implements none of the observer interfaces for servers", observer)
 	}
-	refuse(o.ageJitter < 0 || o.maxAge > 0 && o.ageJitter >= o.maxAge,
-		"WithMaxAge needs a jitter from zero to less than the age of %v, not %v", o.maxAge, o.ageJitter)
+	o.age.validate(refuse)
 	return errs
 }
 
@@ -91,7 +89,7 @@ func (o *serverOptions) counts() bool { return len(o.observers) > 0 || o.counter
 
 // endsEarly reports whether a handler may have to be ended before it returns.
 func (o *serverOptions) endsEarly() bool {
-	return o.idle > 0 || o.send > 0 || o.maxAge > 0 || o.authorized != nil || o.drainer != nil || o.around.limit > 0
+	return o.idle > 0 || o.send > 0 || o.age.most > 0 || o.authorized != nil || o.drainer != nil || o.around.limit > 0
 }
 
 // refusesAll is the end of each stream of a server whose options are wrong.

@@ -2,6 +2,7 @@
 // RESULTS.md.
 //
 //	go run ./bench/measure
+//	go run ./bench/measure -recovery
 //
 // A run of a workload has many short blocks, one client after the other, and a client's time is the median of its
 // blocks. What is printed is the median over the runs of the ratio to the bare client of the same run.
@@ -37,7 +38,18 @@ func main() {
 	flag.StringVar(&p.only, "only", "", "workloads and sizes with this in their name, Recv/16B say")
 	flag.IntVar(&p.cuts, "cuts", 100, "cuts of each client, in tens")
 	flag.IntVar(&p.idleStreams, "idle", 5000, "idle streams of each client")
+	recovery := flag.Bool("recovery", false, "measure what comes after outages, black holes and cuts of many streams, and nothing else")
+	r := recoveryPlan{patience: 20 * time.Second}
+	flag.IntVar(&r.streams, "streams", 10_000, "streams of one connection, with -recovery")
 	flag.Parse()
+	if *recovery {
+		r.runs = p.runs
+		if err := r.run(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := p.run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

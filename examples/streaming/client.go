@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
@@ -84,8 +83,9 @@ func (c *client) exchange(ctx context.Context, conn *grpc.ClientConn, answers *j
 		stream.WithStore(c.store, storeKey), stream.WithManualCommit(),
 		// Answers come without holes; one that is missing is an error.
 		stream.WithGapDetection(),
-		// There is always a line to be answered, so silence means that the connection is dead.
-		stream.WithIdleTimeout(200*time.Millisecond), stream.WithOpenTimeout(2*time.Second),
+		// There is always a line to be answered, so silence means that something is wrong. If it is the connection, that is
+		// closed: see stream.DialOptions.
+		stream.WithIdleTimeout(100*time.Millisecond), stream.WithOpenTimeout(2*time.Second),
 		// The server is on this machine, and can be asked again soon. Over a real network the defaults are right.
 		stream.WithStreamPolicies(stream.NewRetryPolicyBuilder().WithBackoff(20*time.Millisecond, 200*time.Millisecond).Build()),
 		stream.WithStableFor(100*time.Millisecond),
@@ -208,13 +208,7 @@ func (c *client) commit(ctx context.Context, s *clientStream, answers *journal, 
 	return nil
 }
 
-// dial makes a client connection that tries again soon where the server cannot be reached. By default grpc waits for a
-// second first.
+// dial makes a client connection that comes back soon after the server, and that notices if it is dead.
 func dial(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 2, MaxDelay: 200 * time.Millisecond},
-			MinConnectTimeout: time.Second,
-		}))
+	return stream.NewConn("passthrough:///"+address, insecure.NewCredentials())
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/streamsafe/streamsafe/internal/testnet"
 )
 
-// faultLasts is how long stalls and black holes last. It is longer than the client waits for an answer, so its attempt is
-// lost; but the next one goes over the same connection, which grpc takes for a good one until the fault is over.
+// faultLasts is how long stalls last: longer than the client waits for an answer. A black hole lasts until somebody closes the
+// connection.
 const faultLasts = 300 * time.Millisecond
 
 // maxCuts bounds the time that a job takes.
@@ -43,9 +43,9 @@ func plan(seed uint64, cuts int, lines uint64) []testnet.Fault {
 			Total:     true,
 		}
 		switch faults[i].Kind {
-		case testnet.BlackHole, testnet.StallToClient, testnet.StallToServer:
+		case testnet.StallToClient, testnet.StallToServer:
 			faults[i].For = faultLasts
-		case testnet.FIN, testnet.RST, testnet.Truncate:
+		case testnet.FIN, testnet.RST, testnet.Truncate, testnet.BlackHole:
 		}
 	}
 	random.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })

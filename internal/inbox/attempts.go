@@ -20,6 +20,11 @@ func (b *Inbox[A, M]) Attach(a A) {
 	b.changed()
 }
 
+// standing returns where the receiving half stands. The caller holds mu.
+func (b *Inbox[A, M]) standing() Standing {
+	return Standing{Position: b.resumePoint, Accepted: b.accepted, Uncovered: b.uncovered, Busy: b.busy}
+}
+
 // Detach takes the attempt away and waits for what is on its way on it, unless the stream is leaving. What is held is
 // dropped, as it comes again; with all (the server ended the stream), it is ready. Only what Detach returns then is where
 // the next attempt starts (invariants 12 and 13).
@@ -38,7 +43,10 @@ func (b *Inbox[A, M]) Detach(all bool) Standing {
 		b.changed() // Begin may be waiting
 	}
 	b.dropHeld()
-	s := Standing{Position: b.resumePoint, Accepted: b.accepted, Uncovered: b.uncovered, Busy: b.busy}
+	if _, aside := b.melt(); aside { // it comes again
+		b.received++
+	}
+	s := b.standing()
 	b.uncovered = 0
 	return s
 }
@@ -76,16 +84,17 @@ func (b *Inbox[A, M]) End(err error, abrupt bool) {
 	b.changed()
 }
 
-// Claim makes the caller the one who is busy, in the application's place. It fails if the application receives, or if a is
-// gone. With wait it waits while the application has a message in hand, or too much is ready: then it is the application
-// who finds out what becomes of a. Without, it fails at once, and also if the application asks for a message.
+// Claim makes the caller the one who is busy, in the application's place. It fails if the application receives, if a is gone,
+// or while the inbox is frozen. With wait it waits while the application has a message in hand, or too much is ready: then it
+// is the application who finds out what becomes of a. Without, it fails at once, and also if the application asks for a
+// message.
 func (b *Inbox[A, M]) Claim(a A, wait bool) bool {
 	b.lock()
 	defer b.unlock()
 	for wait && (b.busy || b.isFull()) && b.attempt == a && b.refused != a && !b.leaving {
 		b.wait()
 	}
-	if b.busy || b.attempt != a || b.refused == a || !wait && (b.asks || b.isFull()) {
+	if b.busy || b.frozen || b.attempt != a || b.refused == a || !wait && (b.asks || b.isFull()) {
 		return false
 	}
 	b.busy, b.standIn, b.since = true, !wait, b.ticks

@@ -17,10 +17,10 @@
 //
 //   - The application's goroutine: Begin, and then exactly one of Arrived (followed by Settle if there is a report) and
 //     Refuse. Between Begin and that it is *busy*: nobody else receives, and Detach waits.
-//   - The owner of the attempts, one goroutine: Attach, Detach, Begins, StartsFrom, Anchor, End. Detach is the fence: when
-//     it returns nothing is on its way on the attempt any more, so what it returns is where the next one starts.
+//   - The owner of the attempts, one goroutine: Attach, Freeze, Thaw, Detach, Begins, StartsFrom, Anchor, End. Detach is the
+//     fence: when it returns nothing is on its way on the attempt any more, so what it returns is where the next one starts.
 //   - A goroutine that receives in the application's place: Claim, and then Arrived with queue, or Refuse, as above.
-//   - Anybody, at any time: Position, Committable, ProcessAll, Stats, Tick, Leave, Abandon, AwaitAfter.
+//   - Anybody, at any time: Position, Committable, ProcessAll, Stats, Tick, Leave, Abandon, AwaitAfter, AwaitFrozen, Wake.
 //
 // # What a message is
 //

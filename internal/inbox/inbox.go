@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
@@ -38,8 +39,9 @@ type Arrival[M any] struct {
 	Message     *M // nil: a position alone
 	Position    checkpoint.Position
 	HasPosition bool
-	Control     bool // it is the protocol's own, and not handed over
-	Size        int  // encoded, in bytes
+	Control     bool   // it is the protocol's own, and not handed over
+	Size        int    // encoded, in bytes
+	Epoch       uint64 // of the attempt that it came from
 }
 
 // Inbox is the receiving half of a stream. A is an attempt, and its zero value none; M is the type of messages.
@@ -66,6 +68,11 @@ type Inbox[A comparable, M any] struct {
 	abrupt  bool   // it returns that at once
 	report  Report // of the newest Arrived that had one
 
+	stops    bool       // it is to freeze after the next message with a position
+	frozen   bool       // nothing more is received: the next attempt is being opened; see freeze.go
+	aside    Arrival[M] // what has arrived since
+	hasAside bool       // there is one
+
 	ready     queue.Queue[Arrival[M]] // arrived, in order, not handed over
 	readySize int                     // cost of ready
 	held      queue.Queue[Arrival[M]] // waiting for a position
@@ -86,6 +93,10 @@ type Inbox[A comparable, M any] struct {
 	gapped     bool   // a gap ended an attempt, and the stream has not moved since
 	fresh      bool   // no message has come from attempt yet
 	clocked    bool   // somebody wants to know when the last message came: Stats was called
+
+	// The epoch of the message handed over last. Written while mu is held; read without it. The fast lane leaves it alone: the
+	// first message of an attempt never takes that.
+	from atomic.Uint64
 }
 
 // New returns an inbox at the zero position, without an attempt.
@@ -129,13 +140,33 @@ func (b *Inbox[A, M]) Begin() (*M, A, error) {
 			continue
 		case b.ended != nil:
 			return nil, none, b.ended
-		case b.attempt != none && b.attempt != b.refused && !b.busy:
+		case b.attempt != none && b.attempt != b.refused && !b.busy && !b.frozen:
 			b.busy, b.standIn, b.since = true, false, b.ticks
 			return nil, b.attempt, nil
 		}
 		b.ask()
 	}
 }
+
+// Await waits until Begin would not wait, for the application. It takes nothing.
+func (b *Inbox[A, M]) Await() {
+	b.lock()
+	defer b.unlock()
+	var none A
+	for !b.abrupt && b.ready.Len() == 0 && b.ended == nil && (b.attempt == none || b.attempt == b.refused || b.busy) {
+		b.ask()
+	}
+}
+
+// Yield ends what Begin began, if nothing was received.
+func (b *Inbox[A, M]) Yield() {
+	b.lock()
+	defer b.unlock()
+	b.free()
+}
+
+// From returns the epoch of the attempt that the message handed over last came from, zero before the first one.
+func (b *Inbox[A, M]) From() uint64 { return b.from.Load() }
 
 // ask waits for the next change, for the application. It waits for a message from now on, though another receives it.
 func (b *Inbox[A, M]) ask() {
@@ -163,6 +194,10 @@ func (b *Inbox[A, M]) Arrived(a A, in *Arrival[M], queue bool) (mine bool, r *Re
 	}
 	b.lock()
 	defer b.unlock()
+	if b.frozen && !b.left {
+		b.setAside(in)
+		return false, nil
+	}
 	b.fresh = false
 	b.received++
 	b.noteTime()
@@ -178,6 +213,9 @@ func (b *Inbox[A, M]) Arrived(a A, in *Arrival[M], queue bool) (mine bool, r *Re
 		return false, r
 	}
 	b.lane.mode = modeOf(kind, in)
+	if b.stops && b.uncovered == 0 {
+		b.freeze()
+	}
 	return b.deliver(in, queue), r
 }
 
@@ -247,6 +285,7 @@ func (b *Inbox[A, M]) handOver(in *Arrival[M]) *M {
 	if in.Message != nil {
 		b.deliveries++
 		b.handedOver = true
+		b.from.Store(in.Epoch)
 	}
 	return in.Message
 }

@@ -105,7 +105,7 @@ func modeOf[M any](kind Kind, in *Arrival[M]) uint64 {
 // Nobody waits then: who waits has looked at the fields, gets mu back without a fold, and would find them out of date.
 func (b *Inbox[A, M]) arm() {
 	var none A
-	calm := b.lane.mode != 0 && !b.busy && !b.left && b.waiters == 0 && b.ended == nil && !b.fresh &&
+	calm := b.lane.mode != 0 && !b.busy && !b.left && !b.frozen && !b.stops && b.waiters == 0 && b.ended == nil && !b.fresh &&
 		b.attempt != none && b.attempt != b.refused && b.ready.Len() == 0
 	if !calm {
 		return

@@ -2,12 +2,28 @@ package outbox
 
 // This file has what the owner of the attempts does to an outbox, the half-close, and what watches it.
 
+// Opened says that a is the newest attempt from now on. The replay begins: Attach ends it.
+func (o *Outbox[A]) Opened(a A) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.newest = a
+	o.changed()
+}
+
+// calm waits until nothing is on its way. It reports false if the stream leaves before.
+func (o *Outbox[A]) calm() bool {
+	for o.busy && !o.leaving {
+		o.wait()
+	}
+	return !o.busy
+}
+
 // Attach lets the application send on a, if that is alive, and reports false. If the half-close has to come first (invariant
 // 15), it reports true: then the caller sends that on a, calls HalfClosed, and Attach again.
 func (o *Outbox[A]) Attach(a A, alive bool) (halfClose bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed && o.closedOn != a {
+	if o.closed && o.closedOn != a && o.calm() {
 		o.busy, o.since = true, o.ticks
 		return true
 	}
@@ -61,7 +77,7 @@ func (o *Outbox[A]) Detach() Counts {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var none A
-	o.attempt = none
+	o.attempt, o.newest = none, none
 	o.changed() // CloseSend may be waiting
 	for o.busy && !o.leaving {
 		o.wait()
@@ -85,7 +101,7 @@ func (o *Outbox[A]) End(err error) {
 		return
 	}
 	var none A
-	o.ended, o.attempt = err, none
+	o.ended, o.attempt, o.newest = err, none, none
 	o.changed()
 }
 
@@ -122,8 +138,9 @@ func (o *Outbox[A]) Watch() bool {
 func (o *Outbox[A]) Stalled() (stalled, again bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	still, unacked := o.sent == o.seen, o.acked == o.had
-	o.seen, o.had = o.sent, o.acked
+	accepted := o.sent + o.others
+	still, unacked := accepted == o.seen, o.acked == o.had
+	o.seen, o.had = accepted, o.acked
 	pending := o.busy || o.waiting > 0
 	if o.watched = pending || !still; !o.watched {
 		o.kept.Trim()

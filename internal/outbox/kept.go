@@ -131,14 +131,20 @@ func (o *Outbox[A]) Next(seq uint64) (k Kept, acked uint64, ok bool) {
 }
 
 // Resume notes that the kept message with this number is on its way again, as m; data are its bytes if they are known, and a
-// reference that the outbox takes over. The caller is busy until it calls Resumed.
-func (o *Outbox[A]) Resume(m any, seq uint64, data mem.BufferSlice) {
+// reference that the outbox takes over. The caller is busy until it calls Resumed. It waits while a message that belongs to the
+// attempt alone is on its way, and reports false if the stream leaves meanwhile: then there is nothing to send.
+func (o *Outbox[A]) Resume(m any, seq uint64, data mem.BufferSlice) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !o.calm() {
+		data.Free()
+		return false
+	}
 	o.busy, o.since = true, o.ticks
 	o.inHand, o.number, o.resend = m, seq, data
 	o.turn.Add(1)
 	o.again.Store(data != nil)
+	return true
 }
 
 // Resumed ends what Resume began. It returns what becomes of the attempt; the message stays kept.

@@ -88,6 +88,47 @@ func (m *machine) begin(t *rapid.T) {
 	m.ticket, m.inHand, m.hand = ticket, v, sending
 }
 
+// sendOn sends a message that belongs to one attempt: nothing is numbered, kept or dropped because of it.
+func (m *machine) sendOn(t *rapid.T) {
+	a := m.next - rapid.SampledFrom([]int{1, 1, 1, 2, 0}).Draw(t, "how old the attempt is")
+	want := Go
+	switch {
+	case m.ref.ended:
+		want = Ended
+	case a == 0 && m.ref.newest == 0:
+		return // no attempt at all
+	case a != m.ref.newest:
+		want = Over
+	case m.ref.closed:
+		want = Closed
+	case m.ref.busy:
+		want = NotYet
+	}
+	ticket, got := m.box.BeginOn(a, false)
+	require.Equal(t, want, got, "the verdict on a message for attempt %d", a)
+	if got != Go {
+		return
+	}
+	require.Equal(t, a, ticket.Attempt, "the attempt to send on")
+	m.ref.busy, m.ref.since, m.ref.watched = true, m.ref.ticks, true
+	m.ref.others++
+	if v := new(message); m.ref.config.Replay && rapid.Bool().Draw(t, "encoded") { // the codec keeps nothing of it
+		if data, turn := m.box.Encoded(v); data == nil && turn > 0 {
+			m.box.Keep(v, turn, m.ledger.encode(98, 2000)).Free()
+		}
+	}
+	m.fields(t)
+	if rapid.IntRange(0, 4).Draw(t, "does not return") == 0 {
+		m.box.Forget(ticket)
+	} else {
+		said := rapid.SampledFrom([]Said{OK, OK, Dead, Rejected, Lost, Failed}).Draw(t, "said")
+		outcome, missed := m.box.Settle(ticket, said)
+		require.Equal(t, outcomeIn(m.ref.rows, said, Unknown, false)[0].outcome, outcome, "what %s means", saidNames[said])
+		require.False(t, missed, "it is not kept")
+	}
+	m.ref.busy = false
+}
+
 // encode is what a codec does with v: it asks for the bytes, or encodes, and lets the outbox keep them.
 func (m *machine) encode(t *rapid.T, v *message) {
 	size := rapid.IntRange(2000, 3000).Draw(t, "size")
@@ -230,7 +271,7 @@ func (m *machine) lose(t *rapid.T) {
 		m.box.Abandon(m.ref.attempt)
 	}
 	m.box.Abandon(m.next) // not the one that is there (invariant 10)
-	m.ref.attempt = 0
+	m.ref.attempt, m.ref.newest = 0, 0
 	require.Equal(t, m.counts(), m.box.Detach(), "what was sent")
 }
 
@@ -241,6 +282,8 @@ func (m *machine) resume(t *rapid.T) {
 	}
 	attempt, alive := m.next, true
 	m.next++
+	m.box.Opened(attempt)
+	m.ref.newest = attempt
 	var dropped []uint64
 	for seq := uint64(0); alive; {
 		want := slices.IndexFunc(m.ref.kept(), func(e entry) bool { return e.seq > seq })
@@ -263,8 +306,9 @@ func (m *machine) resume(t *rapid.T) {
 			k.Data.Free()
 			k.Data = nil
 		}
+		m.sendOn(t)
 		m.inHand, m.hand, m.again, m.ref.seen = &message{body: e.body}, replaying, seq, false
-		m.box.Resume(m.inHand, seq, k.Data)
+		require.True(t, m.box.Resume(m.inHand, seq, k.Data), "whether the message may go")
 		m.ref.busy, m.ref.since = true, m.ref.ticks
 		for range rapid.IntRange(0, 2).Draw(t, "encoded") {
 			m.codec(t)
@@ -337,7 +381,7 @@ func (m *machine) end(t *rapid.T) {
 	if rapid.IntRange(0, 5).Draw(t, "end") == 0 && m.hand == nothing {
 		m.box.End(errEnd)
 		m.box.End(errors.New("another end"))
-		m.ref.ended, m.ref.attempt = true, 0
+		m.ref.ended, m.ref.attempt, m.ref.newest = true, 0, 0
 		require.Equal(t, errEnd, m.box.Err(), "the first end counts")
 	}
 }
@@ -352,8 +396,9 @@ func (m *machine) look(t *rapid.T) {
 		m.ref.watched = true
 	}
 	if rapid.Bool().Draw(t, "stalled") {
-		still := m.ref.sent() == m.ref.counted
-		m.ref.counted = m.ref.sent()
+		accepted := m.ref.sent() + m.ref.others
+		still := accepted == m.ref.counted
+		m.ref.counted = accepted
 		m.ref.watched = m.ref.busy || !still
 		stalled, again := m.box.Stalled()
 		require.Equal(t, []bool{m.ref.busy && still, m.ref.watched}, []bool{stalled, again}, "whether a Send stands still, and is looked after")
@@ -375,7 +420,7 @@ func TestAnOutboxIsAList(t *testing.T) {
 			"handshake": m.handshake, "lose": m.lose, "resume": m.resume, "close": m.closeSend,
 			"break": m.outage, "break again": m.outage,
 			"end": m.end, "look": m.look, "unacked": m.unacked,
-			"send": m.send, "send again": m.send, "and again": m.send,
+			"send on": m.sendOn, "send": m.send, "send again": m.send, "and again": m.send,
 			"": m.fields,
 		})
 		m.unacked(t)

@@ -40,8 +40,12 @@ type Outbox[A comparable] struct {
 	waiters int        // how many wait for it
 
 	attempt A      // takes messages; none while there is none, or while it is being replayed to
+	newest  A      // the attempt that is not detached yet: it takes what belongs to it alone, in a replay too
 	busy    bool   // a message or a half-close is on its way
+	asking  int    // how many wait in BeginOn
+	granted bool   // one of them is busy: it has its turn
 	waiting int    // how many calls of the application's wait: Begin, CloseSend and AwaitAcked
+	urgent  bool   // Interrupt was called, and nobody has stopped waiting yet
 	leaving bool   // the stream's context is done: do not wait for what is on its way
 	ended   error  // what Send returns from now on
 	ticks   uint64 // of the timer that watches the limits
@@ -50,10 +54,11 @@ type Outbox[A comparable] struct {
 	quiet   uint64 // the tick of the newest acknowledgement, or of the oldest message after it
 	watched bool   // somebody calls Stalled from time to time
 	flushes int    // how many of the waiting are in AwaitAcked
-	seen    uint64 // what sent was when Stalled was called last
+	seen    uint64 // how many messages were accepted when Stalled was called last
 	had     uint64 // what acked was then
 
-	sent     uint64 // messages accepted from the application
+	sent     uint64 // messages with a number of their own that were accepted from the application
+	others   uint64 // messages accepted that have none
 	last     uint64 // highest sequence number ever sent in the stream
 	acked    uint64 // highest one acknowledged; acked <= last (invariant 7)
 	closed   bool   // CloseSend was called
@@ -84,6 +89,7 @@ type Ticket[A comparable] struct {
 	// Watch says that nobody calls Stalled: the caller has to see to it.
 	Watch bool
 
+	kind   kind
 	turn   uint64
 	before uint64 // the highest sequence number before the message's
 }
@@ -106,10 +112,12 @@ const (
 	Full
 	// NotYet means that there is no attempt to send on, or that another message is on its way.
 	NotYet
+	// Over means that the attempt that the message belongs to is gone.
+	Over
 )
 
 // Begin asks for the turn of m. seq is its number if the caller numbers messages. With wait it waits while the verdict is
-// Full (unless Config.FailWhenFull is set) or NotYet.
+// Full (unless Config.FailWhenFull is set) or NotYet, or until Interrupt is called.
 //
 // If the verdict is Go, the caller is busy until it calls Settle, Complete or Forget.
 func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
@@ -117,6 +125,10 @@ func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
 	defer o.mu.Unlock()
 	v := o.verdict(seq)
 	for wait && (v == NotYet || v == Full && !o.config.FailWhenFull) {
+		if o.urgent {
+			o.urgent = false
+			break
+		}
 		o.await()
 		v = o.verdict(seq)
 	}
@@ -138,6 +150,14 @@ func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
 		o.inHand, o.number, t.turn = m, seq, o.turn.Add(1)
 	}
 	return t, Go
+}
+
+// Interrupt makes a Begin that waits, or the next one that would, return NotYet or Full instead, once.
+func (o *Outbox[A]) Interrupt() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.urgent = true
+	o.changed()
 }
 
 func (o *Outbox[A]) verdict(seq uint64) Verdict {
@@ -165,6 +185,9 @@ func (o *Outbox[A]) verdict(seq uint64) Verdict {
 func (o *Outbox[A]) Settle(t Ticket[A], said Said) (outcome Outcome, missed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if t.kind != numbered {
+		return o.settleOther(said), false
+	}
 	outcome = outcomeOf(said, o.encoded(t), o.config.Replay)
 	switch outcome.Message {
 	case TakenBack, Again:
@@ -216,6 +239,9 @@ func (o *Outbox[A]) Forget(t Ticket[A]) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
+	case t.kind != numbered:
+		o.settleOther(Failed)
+		return
 	case o.encoded(t) != Yes:
 		o.takeBack(t)
 	case o.inHand != nil: // something was sent in its place, and nobody knows its bytes
@@ -242,7 +268,8 @@ func (o *Outbox[A]) dropNewest(t Ticket[A]) {
 
 // free ends what is on its way.
 func (o *Outbox[A]) free() {
-	o.busy, o.inHand = false, nil
+	o.inHand = nil
+	o.busy, o.granted = o.asking > 0, o.asking > 0 // who waits in BeginOn is next: others would always be faster
 	if o.resend != nil {
 		o.resend.Free()
 		o.resend = nil

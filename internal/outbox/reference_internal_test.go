@@ -26,6 +26,8 @@ type reference struct {
 	acked   uint64
 
 	attempt, closedOn int
+	newest            int // takes what belongs to it alone
+	others            uint64
 	closed, ended     bool
 
 	busy    bool
