@@ -90,9 +90,6 @@ func (s *ServerStream) Context() context.Context { return s.ctx }
 
 // SendMsg sends m. See grpc.ServerStream.
 func (s *ServerStream) SendMsg(m any) error {
-	if end := s.endedEarly(); end != nil {
-		return end
-	}
 	if chain := s.server.options.messages.sends; chain != nil {
 		return s.underPolicies(chain, m, (*ServerStream).send)
 	}
@@ -101,6 +98,10 @@ func (s *ServerStream) SendMsg(m any) error {
 
 func (s *ServerStream) send(m any) error {
 	s.sending.Store(s.ticks.Load())
+	if end := s.endedEarly(); end != nil { // now, so that await sees a call that grpc sees
+		s.sending.Store(0)
+		return end
+	}
 	err := s.ServerStream.SendMsg(m)
 	s.sending.Store(0)
 	if err != nil {
