@@ -104,7 +104,7 @@ func (s *ClientStream[Req, Res]) endedWell(e *attemptError) *attemptError {
 	if s.options.okAcknowledges || s.kind == clientStreaming {
 		s.outbox.AcknowledgeAll()
 	}
-	if sent := s.outbox.Stats(); sent.Unacked > 0 {
+	if sent := s.outbox.Stats(); sent.Unacked > 0 || sent.Pulled {
 		e.cause = fmt.Errorf("the server ended the stream with OK, and has acknowledged %d of %d messages sent", sent.Acked, sent.LastSeq)
 		return e.endsWith(ReasonUnacked)
 	}
@@ -201,7 +201,7 @@ func (s *ClientStream[Req, Res]) checkSafe(e *attemptError, at inbox.Standing, s
 // question if everything is acknowledged.
 func (s *ClientStream[Req, Res]) doubts(sent outbox.Counts, planned bool) bool {
 	known := planned && s.callbacks.Acked != nil && !sent.Outstanding
-	return sent.Sent > 0 && !s.options.replay && !s.options.atMostOnce && !known
+	return sent.Sent > sent.FromSource && !s.options.replay && !s.options.atMostOnce && !known
 }
 
 // died counts the attempts in a row that were lost where the stream stands now: at a position and so many messages past

@@ -150,22 +150,22 @@ func (s *ClientStream[Req, Res]) watchExecution(c *cutter[Req, Res], exec failsa
 }
 
 // sendUnderPolicies is Send under policies.
-func (s *ClientStream[Req, Res]) sendUnderPolicies(m *Req) error {
+func (s *ClientStream[Req, Res]) sendUnderPolicies(m *Req, from *pass[Req, Res]) error {
 	if s.sends.executor != nil {
-		return s.sendUnderExecutor(m)
+		return s.sendUnderExecutor(m, from)
 	}
 	if s.ctx.Err() != nil {
-		return s.send(m, nil, nil)
+		return s.send(m, from, nil, nil)
 	}
 	var held permit.Held
 	if denied, err := s.sends.chain.Acquire(s.ctx, &held); denied != nil {
 		return s.refusal(deniedError("send", string(denied.Kind()), denied.RetryAfter(), err))
 	} else if err != nil {
-		return s.send(m, nil, nil) // the stream has ended
+		return s.send(m, from, nil, nil) // the stream has ended
 	}
 	g := guard{gone: func() { held.End(permit.Left, nil) }}
 	defer g.check()
-	err := s.send(m, &held, nil)
+	err := s.send(m, from, &held, nil)
 	g.returned = true
 	if err == nil {
 		held.End(permit.Served, nil)
@@ -176,9 +176,9 @@ func (s *ClientStream[Req, Res]) sendUnderPolicies(m *Req) error {
 }
 
 // sendUnderExecutor is Send under policies that need an executor.
-func (s *ClientStream[Req, Res]) sendUnderExecutor(m *Req) error {
+func (s *ClientStream[Req, Res]) sendUnderExecutor(m *Req, from *pass[Req, Res]) error {
 	if s.ctx.Err() != nil {
-		return s.send(m, nil, nil)
+		return s.send(m, from, nil, nil)
 	}
 	called := false
 	var sent error
@@ -189,8 +189,8 @@ func (s *ClientStream[Req, Res]) sendUnderExecutor(m *Req) error {
 		called = true
 		stop := s.watchExecution(&s.sendCut, exec, "send")
 		defer stop()
-		sent = s.send(m, nil, &s.sendCut)
-		if errors.Is(sent, io.EOF) {
+		sent = s.send(m, from, nil, &s.sendCut)
+		if errors.Is(sent, io.EOF) || errors.Is(sent, errPassOver) {
 			return nil, nil //nolint:nilnil // Recv tells how the stream has ended
 		}
 		return nil, sent
@@ -199,7 +199,7 @@ func (s *ClientStream[Req, Res]) sendUnderExecutor(m *Req) error {
 	case called && !errors.Is(sent, errAnotherTry):
 		return sent // whatever the policies say now, it has happened
 	case s.ctx.Err() != nil:
-		return s.send(m, nil, nil)
+		return s.send(m, from, nil, nil)
 	default:
 		return s.refusal(deniedError("send", "", s.options.sends.retryAfter(err), err))
 	}

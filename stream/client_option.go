@@ -155,7 +155,6 @@ func (o *clientOptions) validateSending(has callbackSet, refuse refusal) {
 	refuse(o.replay && !has.acked && has.kind == bidirectional, "WithReplay needs Callbacks.Acked: nothing would ever leave the buffer")
 	refuse(!o.replay && has.replay, "Callbacks.Replay needs WithReplay")
 	refuse(o.replay && o.replayLimits.Messages < 0 && o.replayLimits.Bytes < 0, "ReplayLimits needs a limit")
-	refuse(o.okAcknowledges && !o.replay, "WithOKAcknowledges needs WithReplay")
 	refuse(o.limits.ack > 0 && !has.acked, "WithAckTimeout needs Callbacks.Acked")
 }
 

@@ -157,7 +157,7 @@ func (s *ClientStream[Req, Res]) neverRotates() error {
 func (s *ClientStream[Req, Res]) inDoubt() error {
 	if sent := s.outbox.Stats(); s.doubts(sent, true) {
 		return fmt.Errorf("it is not known whether the server has all %d messages that were sent: see WithReplay, or "+
-			"WithAtMostOnceSends", sent.Sent)
+			"WithAtMostOnceSends", sent.Sent-sent.FromSource)
 	}
 	return nil
 }

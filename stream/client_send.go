@@ -33,14 +33,17 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 		return s.refusal(refused(errors.New("the message is nil")))
 	}
 	if s.sends.none() {
-		return s.send(m, nil, nil)
+		return s.send(m, nil, nil, nil)
 	}
-	return s.sendUnderPolicies(m)
+	return s.sendUnderPolicies(m, nil)
 }
 
-// send is Send without policies. held hears of attempts that break. If cut is not nil and its execution is over before m has its
+// send is Send without policies, or SendFrom's if from is not nil. held hears of attempts that break. If cut is not nil and its execution is over before m has its
 // turn, the error is errAnotherTry.
-func (s *ClientStream[Req, Res]) send(m *Req, held *permit.Held, cut *cutter[Req, Res]) error {
+func (s *ClientStream[Req, Res]) send(m *Req, from *pass[Req, Res], held *permit.Held, cut *cutter[Req, Res]) error {
+	if from != nil {
+		return s.sendPulled(m, from, held, cut)
+	}
 	if key, last := s.keyOf(m); key != "" {
 		return s.sendState(m, key, last, cut)
 	}
@@ -97,7 +100,7 @@ func (s *ClientStream[Req, Res]) awaitTurn(
 		s.events.publish(event{kind: eventWindowFull, count: uint64(w.Unacked), bytes: w.UnackedSize}) //nolint:gosec // not negative
 	case outbox.NotYet:
 	case outbox.Go, outbox.Ended, outbox.Closed, outbox.OutOfOrder, outbox.Exhausted, outbox.Over,
-		outbox.Stored:
+		outbox.Stored, outbox.Sourced, outbox.Acked:
 		return outbox.Ticket[*attempt[Req, Res]]{}, verdict
 	}
 	if s.outbox.Watch() {
@@ -128,7 +131,9 @@ func (s *ClientStream[Req, Res]) notSent(verdict outbox.Verdict, seq uint64) err
 		return refused(ErrAttemptOver)
 	case outbox.NotYet:
 		return errAnotherTry
-	case outbox.Go, outbox.Stored:
+	case outbox.Sourced:
+		return refused(errSourced)
+	case outbox.Go, outbox.Stored, outbox.Acked:
 		return nil
 	default:
 		return nil

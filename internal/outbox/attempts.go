@@ -48,8 +48,8 @@ func (o *Outbox[A]) CloseSend() (a A, now bool) {
 		return none, false
 	}
 	o.closed = true
-	o.changed() // a Send that waits is too late
-	if o.attempt == none {
+	o.changed()                                       // a Send that waits is too late
+	if o.attempt == none || o.closedOn == o.attempt { // a pass has done it
 		return none, false
 	}
 	o.busy, o.since = true, o.ticks
@@ -64,11 +64,11 @@ func (o *Outbox[A]) HalfClosed(a A) {
 	o.free()
 }
 
-// IsClosed reports whether CloseSend was called.
+// IsClosed reports whether CloseSend was called, or the end of a source was sent.
 func (o *Outbox[A]) IsClosed() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.closed
+	return o.closed || o.source.closing
 }
 
 // Detach takes the attempt away and waits for what is on its way on it, unless the stream is leaving. Only what it returns
@@ -169,6 +169,9 @@ type Counts struct {
 	Keys, KeysSize       int    // keys that have a message, and of what size
 	Ticks                uint64 // of the timer that watches the limits
 	Outstanding          bool   // something that was sent is not acknowledged
+	FromSource           uint64 // of Sent, those that a source has
+	Pulled               bool   // a source has messages that are not acknowledged
+	PulledAgain          uint64 // messages that a source was asked for again
 }
 
 // Stats returns a snapshot.
@@ -180,7 +183,8 @@ func (o *Outbox[A]) Stats() Counts {
 
 func (o *Outbox[A]) counts() Counts {
 	return Counts{
-		Sent: o.sent, LastSeq: o.last, Acked: o.acked,
+		FromSource: o.source.new, Pulled: o.sourceOwes(), PulledAgain: o.source.again,
+		Sent: o.sent + o.source.new, LastSeq: o.last, Acked: o.acked,
 		Keys: o.states.order.Len(), KeysSize: o.states.size,
 		Unacked: o.kept.Len(), UnackedSize: o.size, Outstanding: o.owes(), Ticks: o.ticks,
 	}

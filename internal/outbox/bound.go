@@ -10,6 +10,7 @@ const (
 	numbered kind = iota // it has a number, and is kept with replay
 	bound                // it belongs to one attempt
 	keyed                // it is the state of its key
+	pulled               // it comes from a source, and has a number
 )
 
 // BeginOn is Begin for a message that belongs to a. It need not wait for a replay: it may go between two messages of it. Nor does it
@@ -59,8 +60,11 @@ func (o *Outbox[A]) takeTurn(a A, of kind) Ticket[A] {
 
 // settleOther is Settle for the other kinds of messages.
 func (o *Outbox[A]) settleOther(t Ticket[A], said Said) Outcome {
-	if t.kind == keyed {
+	switch t.kind { //nolint:exhaustive // the others have no more than an outcome
+	case keyed:
 		return o.settleKey(t, said)
+	case pulled:
+		return o.settlePulled(t, said)
 	}
 	outcome := outcomeOf(said, Unknown, false)
 	o.free()

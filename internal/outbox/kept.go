@@ -96,7 +96,7 @@ const maxStart = math.MaxUint64 / 2
 func (o *Outbox[A]) AcknowledgeStart(seq uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.sent == 0 {
+	if o.sent+o.source.new == 0 {
 		if !o.config.Explicit && seq > maxStart {
 			return false
 		}
@@ -189,7 +189,12 @@ func (o *Outbox[A]) owesUpTo(last uint64) bool {
 }
 
 // owesNow is owes for the attempt: without replay, what was sent before it may be lost, and is not waited for.
-func (o *Outbox[A]) owesNow() bool { return o.owes() && (o.config.Replay || o.last > o.before) }
+func (o *Outbox[A]) owesNow() bool {
+	if o.sourceOwes() { // and the pass tells what was sent on the attempt
+		return o.source.on == o.newest && o.source.at > o.acked
+	}
+	return o.owes() && (o.config.Replay || o.last > o.before)
+}
 
 // AwaitAcked waits until everything that was sent before is acknowledged, and reports true; or until the stream has ended, or
 // over says so, and reports false. Wake makes it ask over again.

@@ -71,6 +71,7 @@ type Outbox[A comparable] struct {
 	inHand any               // the message on its way, until the codec has seen it
 	number uint64            // its sequence number
 	states states            // of keys
+	source source[A]         // of messages that are pulled
 	resend mem.BufferSlice   // its bytes, if they are known already
 	coded  uint64            // the newest turn in which the codec has encoded anything
 
@@ -119,6 +120,10 @@ const (
 	Over
 	// Stored means that the message is kept for the next attempt, and there is nothing to send now.
 	Stored
+	// Sourced means that a source has the word: somebody pulls from it, or what was pulled is not acknowledged.
+	Sourced
+	// Acked means that there is nothing more to send: everything is acknowledged.
+	Acked
 )
 
 // Begin asks for the turn of m. seq is its number if the caller numbers messages. With wait it waits while the verdict is
@@ -172,6 +177,8 @@ func (o *Outbox[A]) verdict(seq uint64) Verdict {
 		return Ended
 	case o.closed:
 		return Closed
+	case o.source.active || o.sourceOwes():
+		return Sourced
 	case o.config.Explicit && seq <= o.last:
 		return OutOfOrder
 	case !o.config.Explicit && o.last == math.MaxUint64:

@@ -51,5 +51,5 @@ func (o *Outbox[A]) AwaitQuiet(acked bool, over func() bool) {
 func (o *Outbox[A]) SentOnAttempt() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.last > o.before
+	return o.last > o.before || o.source.active && o.source.on == o.newest
 }
