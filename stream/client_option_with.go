@@ -80,8 +80,8 @@ func WithEndless() ClientOption {
 }
 
 // WithOKAcknowledges says that OK from the server acknowledges everything that was sent. It is for WithReplay and
-// [ClientStream.SendFrom]: without them nothing is kept, and nothing can be pulled again. Default: OK
-// acknowledges nothing. If WithReplay still keeps messages then, the stream ends with ReasonUnacked.
+// [ClientStream.SendFrom]. Without them it has no effect. Default: OK acknowledges nothing. If messages are unacknowledged then,
+// the stream ends with ReasonUnacked.
 func WithOKAcknowledges() ClientOption {
 	return clientOption(func(o *clientOptions) { o.okAcknowledges = true })
 }

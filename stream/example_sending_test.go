@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/streamsafe/streamsafe/stream"
 )
@@ -67,4 +68,45 @@ func ExampleCallbacks_key() {
 	// server got unsubscribe oil
 	// server got subscribe tea
 	// end: EOF
+}
+
+// An upload from a source that can be read again. The server breaks after three parts, of which it has acknowledged two. So the
+// stream reads the source again, from the third part. No part is kept in memory.
+func ExampleClientStream_SendFrom() {
+	client, stop := startServer(collects(2, 3, errRestart), collects(5, 5, nil))
+	defer stop()
+
+	s, err := stream.Resilient(context.Background(), client.FullDuplexCall, stream.Callbacks[request, response]{
+		Acked: func(m *response) (uint64, bool) {
+			seq := acknowledged(m)
+			return seq, seq > 0
+		},
+		Control: func(m *response) bool { return number(m) == 0 },
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = s.Close() }()
+	parts := func(after uint64) iter.Seq2[*request, error] { // in a real program: seek to part after+1 in a file
+		fmt.Println("read from part", after+1)
+		return func(yield func(*request, error) bool) {
+			for n := after + 1; n <= 5; n++ {
+				if !yield(item(n), nil) {
+					return
+				}
+			}
+		}
+	}
+	fmt.Println("error:", s.SendFrom(parts))
+	// Unordered output:
+	// read from part 1
+	// server got 1
+	// server got 2
+	// server got 3
+	// read from part 3
+	// server got 3
+	// server got 4
+	// server got 5
+	// error: <nil>
 }

@@ -15,6 +15,8 @@
 //   - The application's goroutine: Begin, and then Settle (or Forget, if the call never returned). Between them it is
 //     *busy*: nobody else sends, and Detach waits. The same for CloseSend and HalfClosed.
 //   - The application's goroutine, for a message with a key (keyed.go): BeginKey, and then Settle or Forget.
+//   - One goroutine, for a source (source.go): StartSource, then BeginPass, BeginPulled with Settle or Forget, PassEnds, ClosePass with
+//     HalfClosed, AwaitPass, again for each attempt, and FinishSource.
 //   - Anybody, for a message that belongs to one attempt: BeginOn, and then Settle or Forget. It waits its turn.
 //   - The owner of the attempts, one goroutine: Opened, AcknowledgeStart, NextState, DropState, Next, Resume and Resumed (the
 //     replay), Discard, Attach, Pause, Unpause, Detach, End. Detach is the fence: when it returns nothing is on its way on the
