@@ -410,3 +410,29 @@ func TestTheConnectionIsClosedWhileAnAttemptWaits(t *testing.T) {
 		require.NotErrorIs(t, err, io.EOF)
 	})
 }
+
+// The probe does not cut a limit short, however long that is.
+func TestALongLimitIsNotCutShortByTheProbe(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []time.Duration{3 * time.Second, 10 * time.Second, time.Minute, time.Hour} {
+		t.Run(limit.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := dialled(t, &feed{handler: one})
+				var d diary
+				s := w.mustDial(greeting(), stream.WithIdleTimeout(limit), stream.WithObserver(&d))
+				mustReceive(t, s, 1)
+				time.Sleep(100 * time.Millisecond) // an acknowledgement of settings may be on its way
+				began := time.Now()
+				w.Cut(testnet.BlackHole)
+				mustReceive(t, s, 2)
+				synctest.Wait()
+				lost := d.of("detached")
+				require.Len(t, lost, 1)
+				took := lost[0].info.Time.Sub(began)
+				require.GreaterOrEqual(t, took, limit)
+				require.LessOrEqual(t, took, limit+limit/8+2*time.Second)
+			})
+		})
+	}
+}
