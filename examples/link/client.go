@@ -64,8 +64,9 @@ func talk(ctx context.Context, client linkpb.LinkClient, texts []string) (replie
 }
 
 func (sv *server) run(ctx context.Context, on *stage.Stage) error {
-	var texts, want []string
-	for n := range 500 {
+	const frames = 500
+	texts, want := make([]string, 0, frames), make([]string, 0, frames)
+	for n := range frames {
 		texts = append(texts, fmt.Sprintf("frame %d", n))
 		want = append(want, strings.ToUpper(texts[n]))
 	}
