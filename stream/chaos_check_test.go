@@ -244,13 +244,21 @@ func (c *checker) fenced(p *chapter) {
 				continue
 			}
 			for attempt, began := range p.attempt {
-				if attempt > v.attempt && began < n.began {
+				if attempt > v.attempt && began < n.began && c.tookOver(p, attempt) {
 					c.finds("fenced", "message %d of process %d was seen in attempt %d, and was sent after attempt %d had begun",
 						n.item, p.life, v.attempt, attempt)
 				}
 			}
 		}
 	}
+}
+
+// tookOver reports whether an attempt is known to have taken the place of those before it. If none was opened in a rotation, the
+// old one goes on.
+func (c *checker) tookOver(p *chapter, attempt uint64) bool {
+	v := c.db.visitOf(p.life, attempt)
+	return p.stats.Rotations == 0 && c.sc.age == 0 && !slices.ContainsFunc(c.sc.conduct, func(c conduct) bool { return c.bye > 0 }) ||
+		v != nil && len(v.seen) > 0
 }
 
 // exactlyOnce sees that the server has a prefix of what was sent, each under its number, once.

@@ -117,7 +117,11 @@ func (r *chaosRun) callbacks(life byte) stream.Callbacks[request, response] {
 	cb := stream.Callbacks[request, response]{
 		Resume: func(_ context.Context, on *stream.Resumption[request, response]) error { return r.resume(life, on) },
 		Err: func(m *response) error {
-			if p := parcelOf(m); p.kind == failure {
+			p := parcelOf(m)
+			if p.kind == goodbye {
+				return stream.Rotate
+			}
+			if p.kind == failure {
 				return status.Error(codes.Code(p.seq), "quits")
 			}
 			return nil
@@ -210,6 +214,10 @@ func (r *chaosRun) options(store checkpoint.Store) []stream.ClientOption {
 	if sc.gaps {
 		opts = append(opts, stream.WithGapDetection())
 	}
+	if sc.age > 0 {
+		opts = append(opts, stream.WithMaxAge(sc.age, sc.age/2))
+	}
+	opts = append(opts, stream.WithGrace(30*time.Millisecond))
 	if sc.endless {
 		opts = append(opts, stream.WithEndless())
 	}

@@ -397,6 +397,7 @@ func (t *tally) add(r *chaosRun) {
 		t.counts["processes"]++
 		t.counts["sent"] += len(p.accepted())
 		t.counts["received"] += len(p.got)
+		t.counts["rotations"] += int(p.stats.Rotations)
 		t.counts["outages"] += int(p.stats.Outages)
 		t.counts["replayed"] += int(p.stats.Replayed)
 		t.counts["repeated"] += int(p.stats.Duplicates)
@@ -425,7 +426,7 @@ func (t *tally) isEnough(tb testing.TB) {
 	defer t.mu.Unlock()
 	for what, perHundred := range map[string]int{
 		"faults": 100, "outages": 100, "replayed": 200, "repeated": 2, "lost positions": 1, "sent": 1000, "received": 1500,
-		"refused": 10, "end: io.EOF": 30, "end: left": 10,
+		"rotations": 5, "refused": 10, "end: io.EOF": 30, "end: left": 10,
 	} {
 		require.GreaterOrEqual(tb, t.counts[what]*100, perHundred*t.counts["schedules"]/2, "%s, of what was expected", what)
 	}

@@ -29,6 +29,7 @@ type schedule struct {
 	ackLimit  time.Duration // WithAckTimeout
 	endless   bool          // WithEndless
 	receipt   bool          // WithOKAcknowledges
+	age       time.Duration // WithMaxAge; zero: none
 	flushes   bool          // the application waits for all acknowledgements before it calls CloseSend
 	messages  int           // that the application sends
 	padding   int           // the greatest padding of a message, both ways
@@ -109,6 +110,7 @@ type conduct struct {
 	replaces bool       // the history was replaced before the handler began
 	tells    telling    // how it tells that a position is of a lineage that is gone
 	overAcks bool       // it acknowledges what was never sent
+	bye      int        // after so many messages, both ways, it announces that it will end; zero: it does not
 }
 
 // telling is how a handler tells that the history was replaced.
@@ -215,6 +217,7 @@ func drawSchedule(seed uint64) *schedule {
 	sc.drawSteps(d)
 	sc.drawFates(d)
 	sc.drawPace(d)
+	sc.drawRotations(d)
 	return sc
 }
 
@@ -344,6 +347,18 @@ func (sc *schedule) drawPace(d dice) {
 	sc.receipt = !saysOK && d.oneIn(4)
 }
 
+// drawRotations draws what makes a stream replace attempts that live.
+func (sc *schedule) drawRotations(d dice) {
+	if d.oneIn(3) {
+		sc.age = time.Duration(d.between(5, 60)) * time.Millisecond
+	}
+	for i := range sc.conduct {
+		if d.oneIn(3) {
+			sc.conduct[i].bye = d.between(1, 20)
+		}
+	}
+}
+
 // dice draws.
 type dice struct{ *rand.Rand }
 
@@ -363,6 +378,7 @@ func (sc *schedule) String() string {
 	}
 	line("handshake %v, holds %v, gap detection %v, Lost starts over %v, idle limit %v, bare errors of RecvMsg %v",
 		sc.handshake, sc.holds, sc.gaps, sc.recovers, sc.idle, sc.bareRecv)
+	line("attempts live for %v", sc.age)
 	line("OK is a receipt %v, endless %v, flushes %v, acknowledgements within %v; slow before and after SendMsg, after RecvMsg, "+
 		"in Replay, in Resume, with a message: %v", sc.receipt, sc.endless, sc.flushes, sc.ackLimit, sc.slow)
 	if sc.deadline > 0 {
@@ -439,6 +455,7 @@ func (c conduct) String() string {
 	add(c.leaves > 0, "leaves out its %d. number", c.leaves)
 	add(c.replaces, "has a new history")
 	add(c.tells != byMessages, "tells of a lost position by %s", [...]string{"messages", "status", "anchor"}[c.tells])
+	add(c.bye > 0, "announces its end after %d messages", c.bye)
 	add(c.overAcks, "acknowledges what was never sent")
 	return strings.Join(append(words, "."), ", ")
 }

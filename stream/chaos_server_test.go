@@ -216,6 +216,7 @@ type handler struct {
 	count  int    // messages sent
 	passed int    // numbered messages sent
 	marked int    // passed when a bookmark was sent last
+	left   bool   // its end was announced
 	stale  bool   // an older acknowledgement was sent again
 }
 
@@ -322,6 +323,9 @@ func (h *handler) turn() (bool, error) {
 		return false, err
 	case h.conduct.quitsAt > 0 && steps >= h.conduct.quitsAt:
 		return false, errQuits
+	case h.conduct.bye > 0 && !h.left && steps >= h.conduct.bye:
+		h.left = true
+		return true, h.send(parcel{kind: goodbye})
 	case due && db.sc.promise == replayed:
 		return true, h.acknowledge(have)
 	case h.marks():

@@ -51,6 +51,7 @@ type clientOptions struct {
 	okAcknowledges  bool
 	endless         bool
 	age             maxAge
+	grace           time.Duration // of a rotation; tests make it shorter
 	alsoResumable   []codes.Code
 	position        checkpoint.Position
 	store           checkpoint.Store
@@ -101,6 +102,7 @@ type ReplayLimits struct {
 func defaultClientOptions() clientOptions {
 	return clientOptions{
 		stableFor:      10 * time.Second,
+		grace:          rotationGrace,
 		commitEvery:    100,
 		commitInterval: time.Second,
 		commitTimeout:  5 * time.Second,

@@ -193,8 +193,8 @@ func (r *rotation[Req, Res]) settle(least time.Duration) *attemptError {
 	if s.outbox.Watch() {
 		s.watchSends() // or nobody might receive
 	}
-	end := r.await(rotationGrace, s.outbox.Wake, func(over func() bool) { s.outbox.AwaitQuiet(acks, over) })
-	if left := min(least, rotationGrace) - time.Since(began); end == nil && left > 0 {
+	end := r.await(s.options.grace, s.outbox.Wake, func(over func() bool) { s.outbox.AwaitQuiet(acks, over) })
+	if left := min(least, s.options.grace) - time.Since(began); end == nil && left > 0 {
 		end = s.stay(r.old, left, nil)
 	}
 	if end != nil {
@@ -206,7 +206,7 @@ func (r *rotation[Req, Res]) settle(least time.Duration) *attemptError {
 	if _, frozen := s.inbox.Freeze(s.callbacks.Checkpoint == nil); frozen {
 		return nil
 	}
-	return r.await(rotationGrace-time.Since(began), s.inbox.Wake, s.inbox.AwaitFrozen)
+	return r.await(s.options.grace-time.Since(began), s.inbox.Wake, s.inbox.AwaitFrozen)
 }
 
 // await attends to the old attempt while wait waits, for so long at the most.

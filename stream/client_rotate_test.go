@@ -494,3 +494,34 @@ func TestWithMaxAgeIsChecked(t *testing.T) {
 		}
 	})
 }
+
+// A unit is not cut, or the part of it that has come would come again: the rotation waits for the message with a position, and
+// not for ever.
+func TestARotationDoesNotCutAUnit(t *testing.T) {
+	t.Parallel()
+	for _, whole := range []bool{true, false} {
+		t.Run(map[bool]string{true: "it is completed", false: "it is not"}[whole], func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := newPuppet()
+				var d diary
+				s := newWorld(t, &feed{handler: p.handle}).mustDial(announced((&feed{}).callbacks()), stream.WithObserver(&d))
+				ended := receiving(s)
+				p.tell(frame{kind: fragment, seq: unitOf(1)}, bye())
+				rest(4 * time.Second)
+				require.Equal(t, 1, p.attempts, "in the middle of a unit")
+				if whole {
+					p.tell(numbered(1)...)
+					require.Equal(t, 2, p.attempts)
+					require.Empty(t, d.of("rewound"))
+					require.Equal(t, at(1), d.of("attached")[1].at)
+				} else {
+					rest(2 * time.Second)
+					require.Equal(t, 2, p.attempts, "the grace time is over")
+					require.Len(t, d.of("rewound"), 1, "a part may come again")
+				}
+				goesOn(t, ended)
+			})
+		})
+	}
+}
