@@ -67,12 +67,18 @@ func (s *ClientStream[Req, Res]) SendFrom(source func(after uint64) iter.Seq2[*R
 			s.halfClose(a)
 		}
 	}()
+	err := s.sendPasses(source, o)
+	done = err == nil
+	return err
+}
+
+// sendPasses reads a source once for each attempt, until everything is acknowledged.
+func (s *ClientStream[Req, Res]) sendPasses(source func(after uint64) iter.Seq2[*Req, error], o sendFromOptions) error {
 	for sent := false; ; {
 		a, after, verdict := s.outbox.BeginPass(sent)
 		switch verdict { //nolint:exhaustive // the others refuse it
 		case outbox.Go:
 		case outbox.Acked:
-			done = true
 			return nil
 		case outbox.Ended:
 			return s.endOfSource(sent)

@@ -46,6 +46,7 @@ func TestMatrixOfCutsWithSendFrom(t *testing.T) {
 		"plain": nil, "rotating": {stream.WithMaxAge(20*time.Millisecond, 0)},
 	} {
 		everywhere(t, name, map[testnet.Direction]int{testnet.ToServer: 1 + n, testnet.ToClient: 1 + n}, func(t *testing.T, fault testnet.Fault) {
+			t.Helper()
 			f := &feed{total: 3}
 			j := keepJournal(f)
 			w := newWorld(t, f)
@@ -82,6 +83,7 @@ func TestMatrixOfUploadsFromASource(t *testing.T) {
 	for _, asks := range []bool{false, true} {
 		everywhere(t, fmt.Sprintf("the server is asked: %v", asks), map[testnet.Direction]int{testnet.ToServer: matrixed},
 			func(t *testing.T, fault testnet.Fault) {
+				t.Helper()
 				h := &warehouse{}
 				w := newShop(t, h)
 				w.Arm(fault)
