@@ -198,6 +198,10 @@ func TestARotationThatIsPutOff(t *testing.T) {
 				mustSend(t, s, 1, 10)
 				require.Less(t, time.Since(began), 11*time.Second, "sends do not wait for ever")
 				rest(time.Second)
+				for deadline := time.Now().Add(time.Minute); s.State() == stream.Rotating && time.Now().Before(deadline); {
+					rest(time.Second) // another try, which has an attempt of its own, is on its way
+				}
+				require.Equal(t, stream.Attached, s.State(), "between two tries, after a minute")
 				require.Equal(t, upTo(10), f.seen)
 				require.Equal(t, []uint64{0, 0}, []uint64{s.Stats().Outages, s.Stats().Rotations})
 				require.Equal(t, 1, active(w), "attempts that were not opened are gone")
