@@ -61,14 +61,14 @@ type Server struct {
 	listener net.Listener
 }
 
-// NewServer starts a server on a free port of the loopback interface.
-func NewServer() (*Server, error) {
+// NewServer starts a server on a free port of the loopback interface. opts are added to what it takes.
+func NewServer(opts ...grpc.ServerOption) (*Server, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // listening on the loopback interface does not wait
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		grpc:     grpc.NewServer(grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window)),
+		grpc:     grpc.NewServer(append(opts, grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window))...),
 		listener: listener,
 	}
 	testpb.RegisterTestServiceServer(s.grpc, s)

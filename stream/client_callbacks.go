@@ -75,6 +75,18 @@ type Callbacks[Req, Res any] struct {
 	// of the message does not change. Replay needs WithReplay.
 	Replay func(m *Req, acked uint64) *Req
 
+	// Key says that sends are state, and not events. Subscriptions are the common case. It returns the key that m is about, and
+	// whether m is the last message of that key, as an unsubscribe is. Send calls it.
+	//
+	// Of the messages with one key only the newest is kept. Each new attempt gets these messages after Resume, in the order in
+	// which the keys were first sent, and before newer sends. No acknowledgement is needed, and nothing is in doubt when an
+	// attempt is lost. While there is no attempt, Send does not wait: the message replaces the kept one.
+	//
+	// A message with a key has no sequence number. A message whose key is empty is an ordinary one. The server may get the newest
+	// message of a key again, and need not get older ones. Memory is limited; see [WithKeyLimits]. Key and WithReplay exclude
+	// each other.
+	Key func(m *Req) (key string, last bool)
+
 	// Lost decides what happens when the position is lost: the server no longer has what follows it (see
 	// [WithPositionLost]), or positions have another Lineage. at is the lost position, and cause is the error that said so.
 	// Return [RestartFrom] to continue from another position. The zero Recovery ends the stream with ReasonPositionLost,

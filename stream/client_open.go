@@ -140,7 +140,7 @@ func (s *ClientStream[Req, Res]) openOnce(
 ) (*opened[Req, Res], *loss) {
 	returned := false
 	var codec *capture
-	if s.options.replay || s.options.holds {
+	if s.options.replay || s.options.holds || s.callbacks.Key != nil {
 		codec = &capture{CodecV2: s.codec.current(), outbox: s.outbox, measures: s.options.holds}
 	}
 	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), codec) //nolint:contextcheck // see above

@@ -45,6 +45,8 @@ type clientOptions struct {
 	overflow        Overflow
 	replay          bool
 	replayLimits    ReplayLimits
+	keyLimits       KeyLimits
+	keyLimited      bool
 	atMostOnce      bool
 	okAcknowledges  bool
 	endless         bool
@@ -134,10 +136,11 @@ func (o *clientOptions) validate(has callbackSet) error {
 	o.validateSending(has, refuse)
 	o.validatePositions(has, refuse)
 	o.validateStore(has, refuse)
+	o.validateKeys(has, refuse)
 	o.age.validate(refuse)
 	refuse(o.age.most > 0 && o.resumeOff, "WithMaxAge and WithoutResume exclude each other")
 	refuse(o.endless && o.resumeOff, "WithEndless and WithoutResume exclude each other")
-	refuse((o.replay || o.holds) && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")
+	refuse((o.replay || o.holds || has.key) && codecOf(o.call) == nil, "no codec is registered for the content subtype of the call options")
 	for _, observer := range o.observers {
 		refuse(!observes(observer), "observer %T implements none of the observer interfaces", observer)
 	}
@@ -214,14 +217,14 @@ func joined(errs []error) error {
 // callbackSet tells which callbacks there are.
 type callbackSet struct {
 	method
-	acked, checkpoint, control, replay, request, resume, sequence bool
+	acked, checkpoint, control, key, replay, request, resume, sequence bool
 }
 
 // set tells which callbacks there are, for a method.
 func (c *Callbacks[Req, Res]) set(of method) callbackSet {
 	return callbackSet{
 		method: of,
-		acked:  c.Acked != nil, checkpoint: c.Checkpoint != nil, control: c.Control != nil, replay: c.Replay != nil,
+		acked:  c.Acked != nil, checkpoint: c.Checkpoint != nil, control: c.Control != nil, key: c.Key != nil, replay: c.Replay != nil,
 		request: c.Request != nil, resume: c.Resume != nil, sequence: c.Sequence != nil,
 	}
 }

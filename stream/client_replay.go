@@ -10,12 +10,12 @@ import (
 // sends: they wait until then, so what is newer comes after (invariant 13). It runs in the lifecycle goroutine, while
 // the application receives already. Where a dies on the way, whoever finds out ends it.
 func (s *ClientStream[Req, Res]) replay(a *attempt[Req, Res]) {
-	if n := s.outbox.Stats().Unacked; n > 0 {
-		s.events.publish(event{kind: eventReplaying, attempt: a.epoch, count: uint64(n)})
+	if kept := s.outbox.Stats(); kept.Unacked+kept.Keys > 0 {
+		s.events.publish(event{kind: eventReplaying, attempt: a.epoch, count: uint64(kept.Unacked + kept.Keys)})
 	}
 	alive := true
 	s.calling(func() { // a codec, an interceptor, a callback
-		alive = s.sendAllAgain(a)
+		alive = s.sendStates(a) && s.sendAllAgain(a)
 		for alive && s.outbox.Attach(a, a.loss.Load() == nil) { // a half-close that was asked for earlier comes first
 			s.halfClose(a)
 		}

@@ -151,6 +151,7 @@ func newClientStream[Req, Res any](
 	s.outbox = outbox.New[*attempt[Req, Res]](outbox.Config{
 		Replay: o.replay, Messages: limits.Messages, Bytes: limits.Bytes, Explicit: callbacks.Sequence != nil,
 		FailWhenFull: limits.FailWhenFull || of == clientStreaming, // nothing would make room
+		Keys:         orDefault(o.keyLimits.Keys, 16<<10), KeyBytes: orDefault(o.keyLimits.Bytes, 16<<20),
 	})
 	if of == serverStreaming {
 		s.outbox.CloseSend() // nothing is to be sent

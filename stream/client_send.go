@@ -41,6 +41,9 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 // send is Send without policies. held hears of attempts that break. If cut is not nil and its execution is over before m has its
 // turn, the error is errAnotherTry.
 func (s *ClientStream[Req, Res]) send(m *Req, held *permit.Held, cut *cutter[Req, Res]) error {
+	if key, last := s.keyOf(m); key != "" {
+		return s.sendState(m, key, last, cut)
+	}
 	var seq uint64
 	if s.callbacks.Sequence != nil {
 		seq = s.callbacks.Sequence(m)
@@ -93,7 +96,8 @@ func (s *ClientStream[Req, Res]) awaitTurn(
 		w := s.outbox.Stats()
 		s.events.publish(event{kind: eventWindowFull, count: uint64(w.Unacked), bytes: w.UnackedSize}) //nolint:gosec // not negative
 	case outbox.NotYet:
-	case outbox.Go, outbox.Ended, outbox.Closed, outbox.OutOfOrder, outbox.Exhausted, outbox.Over:
+	case outbox.Go, outbox.Ended, outbox.Closed, outbox.OutOfOrder, outbox.Exhausted, outbox.Over,
+		outbox.Stored:
 		return outbox.Ticket[*attempt[Req, Res]]{}, verdict
 	}
 	if s.outbox.Watch() {
@@ -124,7 +128,7 @@ func (s *ClientStream[Req, Res]) notSent(verdict outbox.Verdict, seq uint64) err
 		return refused(ErrAttemptOver)
 	case outbox.NotYet:
 		return errAnotherTry
-	case outbox.Go:
+	case outbox.Go, outbox.Stored:
 		return nil
 	default:
 		return nil

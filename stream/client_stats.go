@@ -17,13 +17,15 @@ type Stats struct {
 	// Rotations counts planned rotations: an attempt took over while the one before still worked. They also count as Resumes.
 	Rotations uint64
 
-	Sent        uint64 // messages that Send has accepted
+	Sent        uint64 // messages that Send has accepted, without those that have a key
 	Replayed    uint64 // messages that were sent again
 	Rejected    uint64 // messages that WithReplay has dropped because an interceptor rejected them twice
 	LastSeq     uint64 // the highest sequence number sent
 	Acked       uint64 // the highest sequence number acknowledged
 	Unacked     int    // messages that WithReplay keeps until they are acknowledged
 	UnackedSize int    // their encoded size in bytes
+	Keys        int    // keys that Callbacks.Key makes the stream keep a message of
+	KeysSize    int    // the encoded size of these messages and their keys in bytes
 
 	Received   uint64 // messages received, with protocol messages and repeated ones
 	Deliveries uint64 // messages handed to the application
@@ -63,6 +65,7 @@ func (s *ClientStream[Req, Res]) Stats() Stats {
 	out := s.outbox.Stats()
 	st.Sent, st.LastSeq, st.Acked = out.Sent, out.LastSeq, out.Acked
 	st.Unacked, st.UnackedSize = out.Unacked, out.UnackedSize
+	st.Keys, st.KeysSize = out.Keys, out.KeysSize
 	in := s.inbox.Stats()
 	st.Received, st.Deliveries, st.Duplicates = in.Received, in.Deliveries, in.Duplicates
 	st.Waiting, st.Held, st.HeldSize = in.Ready, in.Held, in.HeldSize

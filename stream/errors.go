@@ -66,7 +66,8 @@ const (
 	ReasonFenced
 	// ReasonStore means that the store failed: when the stream was opened, in Commit or in Close.
 	ReasonStore
-	// ReasonWindowFull means that Send was refused because the replay buffer is full. The stream goes on. See ReplayLimits.
+	// ReasonWindowFull means that Send was refused because the replay buffer is full, or there are too many keys. The stream
+	// goes on. See ReplayLimits and WithKeyLimits.
 	ReasonWindowFull
 	// ReasonMessage means that one message was refused: its type, size, encoding or sequence number is wrong.
 	ReasonMessage
@@ -155,7 +156,7 @@ func (r Reason) decides() string {
 	case ReasonHeldOverflow:
 		return "HoldUntilCheckpoint"
 	case ReasonWindowFull:
-		return "WithReplay"
+		return "WithReplay, or WithKeyLimits"
 	case ReasonUnacked:
 		return "Unacked, Flush and WithOKAcknowledges"
 	default:

@@ -36,3 +36,35 @@ func ExampleClientStream_SendOn() {
 	// number 2 came on attempt 1
 	// number 3 came on attempt 2
 }
+
+// The client subscribes to topics, and changes its mind while the connection breaks. It keeps no list, and Resume does nothing:
+// each new attempt gets what is subscribed to then.
+func ExampleCallbacks_key() {
+	client, stop := startServer(subscribers(2, errRestart), subscribers(1, nil))
+	defer stop()
+
+	s, err := stream.Resilient(context.Background(), client.FullDuplexCall, stream.Callbacks[request, response]{
+		Key: func(m *request) (key string, last bool) { return topic(m), isUnsubscribe(m) },
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = s.Close() }()
+	if err := s.Send(subscribe("oil")); err != nil {
+		fmt.Println(err)
+	}
+	if err := s.Send(unsubscribe("oil")); err != nil { // the server goes away after that
+		fmt.Println(err)
+	}
+	if err := s.Send(subscribe("tea")); err != nil {
+		fmt.Println(err)
+	}
+	_, err = s.Recv()
+	fmt.Println("end:", err)
+	// Output:
+	// server got subscribe oil
+	// server got unsubscribe oil
+	// server got subscribe tea
+	// end: EOF
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -116,3 +117,33 @@ func describe(m *response) string {
 
 // answering is the client's answer to m.
 func answering(m *response) *request { return frame{kind: ack, seq: number(m)}.request() }
+
+// subscribe and unsubscribe are messages about a topic.
+func subscribe(topic string) *request {
+	return &request{Payload: &testpb.Payload{Body: []byte("subscribe " + topic)}}
+}
+
+func unsubscribe(topic string) *request {
+	return &request{Payload: &testpb.Payload{Body: []byte("unsubscribe " + topic)}}
+}
+
+func topic(m *request) string {
+	_, name, _ := strings.Cut(string(m.GetPayload().GetBody()), " ")
+	return name
+}
+
+func isUnsubscribe(m *request) bool { return strings.HasPrefix(string(m.GetPayload().GetBody()), "un") }
+
+// subscribers is a handler that receives so many messages about topics, and ends with err.
+func subscribers(messages int, err error) func(bidi) error {
+	return func(s bidi) error {
+		for range messages {
+			m, recvErr := s.Recv()
+			if recvErr != nil {
+				return recvErr
+			}
+			_, _ = fmt.Fprintln(os.Stdout, "server got", string(m.GetPayload().GetBody()))
+		}
+		return err
+	}
+}

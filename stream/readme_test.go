@@ -41,6 +41,27 @@ func indented(code string) string {
 	return out.String()
 }
 
+// The code of docs/protocol.md is cut from example_protocol_test.go.
+func TestProtocolPageShowsTheExample(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("example_protocol_test.go")
+	require.NoError(t, err)
+	page, err := os.ReadFile("../docs/protocol.md")
+	require.NoError(t, err)
+	for _, part := range []string{"session", "server", "client"} {
+		_, rest, _ := strings.Cut(string(source), "// protocol.md: begin "+part+"\n")
+		code, _, found := strings.Cut(rest, "// protocol.md: end "+part)
+		require.True(t, found, "markers of %s", part)
+		code = strings.TrimRight(code, "\t\n")
+		if strings.HasPrefix(code, "\t") {
+			code = strings.ReplaceAll(strings.TrimPrefix(code, "\t"), "\n\t", "\n")
+		}
+		want := strings.NewReplacer("request, response", "Request, Response", "*response", "*Response", "*request", "*Request",
+			"[response]", "[Response]").Replace(code)
+		require.Contains(t, string(page), "```go\n"+want+"\n```")
+	}
+}
+
 // The numbers of invariants are for who works on this package. They stand in ARCHITECTURE.md.
 func TestGodocNamesNoInvariants(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -46,11 +47,23 @@ func (s *ServerStream) runApart(srv any, handler grpc.StreamHandler) error {
 	if end := s.endedEarly(); end != nil {
 		s.server.options.counters.abandoned(1)
 		s.tellEnded(end.End, end)
+		s.awaitSend()
 		return s.endsWith(end)
 	}
 	<-s.done // the ending came first
 	s.tellEnded(s.outcome.end(), s.outcome.told())
 	return s.conclude()
+}
+
+// awaitSend waits a moment for a SendMsg in flight, over ServeHTTP: if it fails when the status was written, grpc may write the
+// status of that failure over it.
+func (s *ServerStream) awaitSend() {
+	if s.ctx.Value(http.ServerContextKey) == nil {
+		return
+	}
+	for began := time.Now(); s.sending.Load() != 0 && time.Since(began) < mostLead; {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // endsWith tells the client why the stream was ended early.

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -139,6 +140,20 @@ func TestWrapServerStream(t *testing.T) {
 	})
 }
 
+func TestServerMaxAge(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, s := raw(t, func(s bidi) error { <-s.Context().Done(); return nil }, stream.WithMaxAge(10*time.Second, 5*time.Second))
+		began := time.Now()
+		end := endOf(t, s)
+		require.Equal(t, codes.Unavailable, end.Code())
+		require.Contains(t, end.Message(), "WithMaxAge")
+		require.Equal(t, []string{"aged"}, s.Trailer().Get("streamsafe-end"))
+		require.GreaterOrEqual(t, time.Since(began), 5*time.Second)
+		require.LessOrEqual(t, time.Since(began), 10*time.Second)
+	})
+}
+
 // A stream that ends at any moment of a Send loop ends well, over the server of net/http too.
 func TestMaxAgeInTheMiddleOfSends(t *testing.T) {
 	t.Parallel()
@@ -154,9 +169,18 @@ func TestMaxAgeInTheMiddleOfSends(t *testing.T) {
 			}, stream.WithAuthorizationUntil(func(context.Context) (time.Time, bool) {
 				return time.Now().Add(5 * time.Millisecond), true
 			}))
-			for range 40 {
-				require.Equal(t, codes.Unauthenticated, endOf(t, h.call(t.Context())).Code())
+			var rounds sync.WaitGroup
+			for range 10 {
+				rounds.Go(func() { // ends after its rounds
+					for range 25 {
+						s, err := h.client.FullDuplexCall(t.Context())
+						if assert.NoError(t, err) {
+							assert.Equal(t, codes.Unauthenticated, endOf(t, s).Code())
+						}
+					}
+				})
 			}
+			rounds.Wait()
 		})
 	}
 }

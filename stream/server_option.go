@@ -28,6 +28,9 @@ type serverOptions struct {
 	policies      []failsafe.Policy[any]
 	policiesGiven bool
 	around        serverPolicies // made of policies
+
+	sends, recvs policyChain
+	messages     serverMessages // made of sends and recvs
 }
 
 // WithAuthorizationUntil ends a stream with UNAUTHENTICATED when its authorization ends, also if the stream is silent. f is
@@ -56,6 +59,7 @@ func newServerOptions(opts []ServerOption) (o serverOptions, err error) {
 	}
 	errs = append(errs, o.validate()...)
 	errs = append(errs, o.compilePolicies()...)
+	errs = append(errs, o.compileMessages()...)
 	if err := joined(errs); err != nil {
 		return o, fmt.Errorf("stream: wrong server options: %w", err)
 	}
@@ -77,7 +81,7 @@ func (o *serverOptions) validate() (errs []error) {
 
 // isPlain reports whether the options ask for nothing.
 func (o *serverOptions) isPlain() bool {
-	return !o.endsEarly() && !o.counts() && len(o.around.gates) == 0
+	return !o.endsEarly() && !o.counts() && len(o.around.gates) == 0 && o.messages == (serverMessages{})
 }
 
 // counts reports whether messages are counted.

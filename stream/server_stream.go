@@ -90,10 +90,18 @@ func (s *ServerStream) Context() context.Context { return s.ctx }
 
 // SendMsg sends m. See grpc.ServerStream.
 func (s *ServerStream) SendMsg(m any) error {
-	if end := s.endedEarly(); end != nil {
+	if chain := s.server.options.messages.sends; chain != nil {
+		return s.underPolicies(chain, m, (*ServerStream).send)
+	}
+	return s.send(m)
+}
+
+func (s *ServerStream) send(m any) error {
+	s.sending.Store(s.ticks.Load())
+	if end := s.endedEarly(); end != nil { // now, so that await sees a call that grpc sees
+		s.sending.Store(0)
 		return end
 	}
-	s.sending.Store(s.ticks.Load())
 	err := s.ServerStream.SendMsg(m)
 	s.sending.Store(0)
 	if err != nil {
@@ -113,6 +121,13 @@ func (s *ServerStream) RecvMsg(m any) error {
 	if end := s.endedEarly(); end != nil {
 		return end
 	}
+	if chain := s.server.options.messages.recvs; chain != nil {
+		return s.underPolicies(chain, m, (*ServerStream).receive)
+	}
+	return s.receive(m)
+}
+
+func (s *ServerStream) receive(m any) error {
 	s.receiving.Store(s.ticks.Load())
 	err := s.ServerStream.RecvMsg(m)
 	s.receiving.Store(0)

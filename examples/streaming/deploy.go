@@ -63,7 +63,7 @@ func (s *server) drain(ctx context.Context, p *progress, bare string) error {
 	err := s.drainer.Drain(draining, s.grpc)
 	p.note("drained the server in %v; %s", time.Since(began).Round(time.Millisecond), bare)
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // the client has ended, well or not
+		return nil // the client has ended, well or not
 	}
 	return err
 }

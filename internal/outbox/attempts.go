@@ -6,7 +6,7 @@ package outbox
 func (o *Outbox[A]) Opened(a A) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.newest = a
+	o.newest, o.states.cursor = a, o.states.order.Front()
 	o.changed()
 }
 
@@ -166,6 +166,7 @@ func (o *Outbox[A]) IsWatched() bool {
 type Counts struct {
 	Sent, LastSeq, Acked uint64
 	Unacked, UnackedSize int
+	Keys, KeysSize       int    // keys that have a message, and of what size
 	Ticks                uint64 // of the timer that watches the limits
 	Outstanding          bool   // something that was sent is not acknowledged
 }
@@ -180,6 +181,7 @@ func (o *Outbox[A]) Stats() Counts {
 func (o *Outbox[A]) counts() Counts {
 	return Counts{
 		Sent: o.sent, LastSeq: o.last, Acked: o.acked,
+		Keys: o.states.order.Len(), KeysSize: o.states.size,
 		Unacked: o.kept.Len(), UnackedSize: o.size, Outstanding: o.owes(), Ticks: o.ticks,
 	}
 }

@@ -9,6 +9,7 @@ type kind uint8
 const (
 	numbered kind = iota // it has a number, and is kept with replay
 	bound                // it belongs to one attempt
+	keyed                // it is the state of its key
 )
 
 // BeginOn is Begin for a message that belongs to a. It need not wait for a replay: it may go between two messages of it. Nor does it
@@ -57,7 +58,10 @@ func (o *Outbox[A]) takeTurn(a A, of kind) Ticket[A] {
 }
 
 // settleOther is Settle for the other kinds of messages.
-func (o *Outbox[A]) settleOther(said Said) Outcome {
+func (o *Outbox[A]) settleOther(t Ticket[A], said Said) Outcome {
+	if t.kind == keyed {
+		return o.settleKey(t, said)
+	}
 	outcome := outcomeOf(said, Unknown, false)
 	o.free()
 	return outcome

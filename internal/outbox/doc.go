@@ -14,9 +14,11 @@
 //
 //   - The application's goroutine: Begin, and then Settle (or Forget, if the call never returned). Between them it is
 //     *busy*: nobody else sends, and Detach waits. The same for CloseSend and HalfClosed.
+//   - The application's goroutine, for a message with a key (keyed.go): BeginKey, and then Settle or Forget.
 //   - Anybody, for a message that belongs to one attempt: BeginOn, and then Settle or Forget. It waits its turn.
-//   - The owner of the attempts, one goroutine: Opened, AcknowledgeStart, Next, Resume and Resumed (the replay), Discard, Attach,
-//     Pause, Unpause, Detach, End. Detach is the fence: when it returns nothing is on its way on the attempt any more.
+//   - The owner of the attempts, one goroutine: Opened, AcknowledgeStart, NextState, DropState, Next, Resume and Resumed (the
+//     replay), Discard, Attach, Pause, Unpause, Detach, End. Detach is the fence: when it returns nothing is on its way on the
+//     attempt any more.
 //   - The codec, in the goroutine that sends: Encoded, and then Keep.
 //   - Anybody, at any time: Acknowledge, Abandon, AwaitQuiet, Wake, Leave, Flushed, Window, Unacked, Stats, Tick.
 //

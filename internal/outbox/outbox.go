@@ -17,6 +17,8 @@ type Config struct {
 	Bytes        int  // and of what encoded size; the newest may go over it
 	FailWhenFull bool // Begin returns Full rather than wait
 	Explicit     bool // the caller numbers the messages
+	Keys         int  // how many keys there may be
+	KeyBytes     int  // and of what size, with their newest messages
 }
 
 // Kept is a message that may have to be sent again, encoded: what the caller does to it after Send does not matter
@@ -68,6 +70,7 @@ type Outbox[A comparable] struct {
 	size   int               // encoded size of kept
 	inHand any               // the message on its way, until the codec has seen it
 	number uint64            // its sequence number
+	states states            // of keys
 	resend mem.BufferSlice   // its bytes, if they are known already
 	coded  uint64            // the newest turn in which the codec has encoded anything
 
@@ -114,6 +117,8 @@ const (
 	NotYet
 	// Over means that the attempt that the message belongs to is gone.
 	Over
+	// Stored means that the message is kept for the next attempt, and there is nothing to send now.
+	Stored
 )
 
 // Begin asks for the turn of m. seq is its number if the caller numbers messages. With wait it waits while the verdict is
@@ -186,7 +191,7 @@ func (o *Outbox[A]) Settle(t Ticket[A], said Said) (outcome Outcome, missed bool
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if t.kind != numbered {
-		return o.settleOther(said), false
+		return o.settleOther(t, said), false
 	}
 	outcome = outcomeOf(said, o.encoded(t), o.config.Replay)
 	switch outcome.Message {
@@ -240,7 +245,7 @@ func (o *Outbox[A]) Forget(t Ticket[A]) {
 	defer o.mu.Unlock()
 	switch {
 	case t.kind != numbered:
-		o.settleOther(Failed)
+		o.settleOther(t, Failed)
 		return
 	case o.encoded(t) != Yes:
 		o.takeBack(t)
