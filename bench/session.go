@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
@@ -22,10 +24,12 @@ const (
 	Checkpoint Client = "checkpoint" // resilient: each message of the server has a position
 	Replay     Client = "replay"     // Checkpoint, and messages are kept until they are acknowledged
 	Idle       Client = "idle"       // Checkpoint, and an idle timeout
+	Policies   Client = "policies"   // Checkpoint, and a circuit breaker and a rate limiter on each message, both ways
+	Executor   Client = "executor"   // Policies, through an executor
 )
 
 // Clients returns the kinds of clients, Bare first.
-func Clients() []Client { return []Client{Bare, Checkpoint, Replay, Idle} }
+func Clients() []Client { return []Client{Bare, Checkpoint, Replay, Idle, Policies, Executor} }
 
 // Sizes returns the sizes of payloads, in bytes.
 func Sizes() []int { return []int{16, 1 << 10, 64 << 10} }
@@ -107,9 +111,23 @@ func options(c Client) []stream.ClientOption {
 		return []stream.ClientOption{stream.WithReplay(stream.ReplayLimits{})}
 	case Idle:
 		return []stream.ClientOption{stream.WithIdleTimeout(time.Minute)}
+	case Policies:
+		return []stream.ClientOption{stream.WithSendPolicies(policies()...), stream.WithRecvPolicies(policies()...)}
+	case Executor:
+		return []stream.ClientOption{
+			stream.WithSendExecutor(failsafe.With(policies()...)), stream.WithRecvExecutor(failsafe.With(policies()...)),
+		}
 	case Bare, Checkpoint, Stored:
 	}
 	return nil
+}
+
+// policies are those of one direction. They deny nothing.
+func policies() []failsafe.Policy[any] {
+	return []failsafe.Policy[any]{
+		stream.NewCircuitBreakerBuilder().Build(),
+		ratelimiter.NewSmoothBuilderWithMaxRate[any](time.Nanosecond).WithMaxWaitTime(time.Minute).Build(),
+	}
 }
 
 // Close ends the session.
