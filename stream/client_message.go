@@ -86,7 +86,7 @@ func (s *ClientStream[Req, Res]) faultIn(a *attempt[Req, Res], held *permit.Held
 		return
 	}
 	if rpcstatus.IsServerFault(l.err) {
-		_ = l
+		held.Fault(l.err)
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 //
 //	stream.Resilient(ctx, client.Watch, callbacks, stream.WatchOptions(), stream.WithIdleTimeout(time.Hour))
 //
-// Print it to see each option with its value.
+// Print it to see each option with its value. No preset has WithPoisonLimit: a network that breaks again and again, before anything
+// gets through, looks like a message that makes the server fail.
 type Preset struct {
 	name    string
 	entries []presetEntry
@@ -41,16 +42,14 @@ func (p Preset) String() string {
 // WatchOptions is for a watch: the server sends a snapshot, or resumes at a token, and then changes, without an end. Add
 // WithRestart if the server sends a snapshot on each attempt, and Callbacks.Checkpoint with Resume or Request if it has tokens.
 //
-// WithEndless; first message within 30 s; an outage of any length; ten attempts that die at the same
-// place are poison. There is no idle limit, as a watch may be silent for long: add WithIdleTimeout if the server sends heartbeats or
-// bookmarks, at three times their interval.
+// WithEndless; first message within 30 s; an outage of any length. There is no idle limit, as a watch may be silent for long: add
+// WithIdleTimeout if the server sends heartbeats or bookmarks, at three times their interval.
 func WatchOptions() Preset {
 	return Preset{"watch", []presetEntry{
 		{"WithEndless()", WithEndless()},
 		limitEntry("WithFirstMessageTimeout", WithFirstMessageTimeout, 30*time.Second),
 		limitEntry("WithOpenTimeout", WithOpenTimeout, 20*time.Second),
 		limitEntry("WithStableFor", WithStableFor, 10*time.Second),
-		poisonEntry(10),
 	}}
 }
 
@@ -58,7 +57,7 @@ func WatchOptions() Preset {
 // Resume, Request or WithResumeMetadata.
 //
 // WithEndless; WithGapDetection; no message for 60 s is a lost connection, so the server has to send something each 20 s or so, a
-// heartbeat say; five attempts that die at the same place are poison.
+// heartbeat say.
 func FeedOptions() Preset {
 	return Preset{"feed", []presetEntry{
 		{"WithEndless()", WithEndless()},
@@ -66,14 +65,13 @@ func FeedOptions() Preset {
 		limitEntry("WithIdleTimeout", WithIdleTimeout, time.Minute),
 		limitEntry("WithOpenTimeout", WithOpenTimeout, 20*time.Second),
 		limitEntry("WithStableFor", WithStableFor, 10*time.Second),
-		poisonEntry(5),
 	}}
 }
 
 // LinkOptions is for a link that both sides send on, and on which no message of the client may be lost. It needs Callbacks.Acked.
 //
 // WithReplay of up to 4,096 messages or 8 MiB, after which Send waits; no acknowledgement for 15 s, or a message that the transport
-// does not take for 15 s, is a lost connection; five attempts that die at the same place are poison.
+// does not take for 15 s, is a lost connection.
 func LinkOptions() Preset {
 	return Preset{"link", []presetEntry{
 		replayEntry(ReplayLimits{Messages: 4096, Bytes: 8 << 20}),
@@ -81,7 +79,6 @@ func LinkOptions() Preset {
 		limitEntry("WithSendTimeout", WithSendTimeout, 15*time.Second),
 		limitEntry("WithOpenTimeout", WithOpenTimeout, 20*time.Second),
 		limitEntry("WithStableFor", WithStableFor, 10*time.Second),
-		poisonEntry(5),
 	}}
 }
 
@@ -89,8 +86,7 @@ func LinkOptions() Preset {
 // client-streaming method, and for more data than fits into memory, see the options of these instead.
 //
 // WithReplay of up to 64 MiB, with as many messages as fit; no acknowledgement for 60 s, as the server may write to a slow disk; a message
-// that the transport does not take for 30 s; an outage of 10 min ends the upload, and Unacked has what is left; five attempts that
-// die at the same place are poison.
+// that the transport does not take for 30 s; an outage of 10 min ends the upload, and Unacked has what is left.
 func UploadOptions() Preset {
 	return Preset{"upload", []presetEntry{
 		replayEntry(ReplayLimits{Messages: -1, Bytes: 64 << 20}),
@@ -99,7 +95,6 @@ func UploadOptions() Preset {
 		limitEntry("WithOpenTimeout", WithOpenTimeout, 20*time.Second),
 		limitEntry("WithMaxOutage", WithMaxOutage, 10*time.Minute),
 		limitEntry("WithStableFor", WithStableFor, 10*time.Second),
-		poisonEntry(5),
 	}}
 }
 
@@ -118,10 +113,6 @@ func Options(opts ...ClientOption) ClientOption {
 
 func limitEntry[O ClientOption](name string, with func(time.Duration) O, d time.Duration) presetEntry {
 	return presetEntry{fmt.Sprintf("%s(%v)", name, d), with(d)}
-}
-
-func poisonEntry(attempts int) presetEntry {
-	return presetEntry{fmt.Sprintf("WithPoisonLimit(%d)", attempts), WithPoisonLimit(attempts)}
 }
 
 func replayEntry(l ReplayLimits) presetEntry {

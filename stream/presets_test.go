@@ -19,7 +19,6 @@ func ExampleWatchOptions() {
 	//   WithFirstMessageTimeout(30s)
 	//   WithOpenTimeout(20s)
 	//   WithStableFor(10s)
-	//   WithPoisonLimit(10)
 }
 
 func ExampleLinkOptions() {
@@ -31,7 +30,6 @@ func ExampleLinkOptions() {
 	//   WithSendTimeout(15s)
 	//   WithOpenTimeout(20s)
 	//   WithStableFor(10s)
-	//   WithPoisonLimit(5)
 }
 
 // Each preset is a set of options that fit together, and a later option overrides its own.

@@ -13,7 +13,7 @@ import (
 // deafStream is a stream of an attempt that does nothing.
 type deafStream struct {
 	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // a stream has one
+	ctx context.Context
 }
 
 func (s deafStream) Context() context.Context { return s.ctx }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/streamsafe/streamsafe/internal/testnet"
+	"github.com/streamsafe/streamsafe/stream"
 )
 
 // Stage is a server, a proxy before it that cuts connections, and a connection of a client through that.
@@ -29,7 +30,7 @@ func open(register func(*grpc.Server), direction testnet.Direction, messages int
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{network: network, server: grpc.NewServer()}
+	s := &Stage{network: network, server: grpc.NewServer(grpc.StreamInterceptor(stream.ServerInterceptor()))}
 	register(s.server)
 	listener, err := network.Listen()
 	if err != nil {
