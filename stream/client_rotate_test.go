@@ -128,8 +128,8 @@ func TestARotationDoesNotDependOnTheApplicationReceiving(t *testing.T) {
 		w := newWorld(t, f)
 		s := w.mustOpen(withReplay(), stream.WithMaxAge(time.Minute, 0))
 		mustSend(t, s, 1, 3)
-		rest(time.Minute + 11*time.Second)
-		require.Equal(t, uint64(1), s.Stats().Rotations)
+		rest(time.Minute + time.Second)
+		require.Equal(t, uint64(1), s.Stats().Rotations, "long before the grace time is over")
 		require.Zero(t, s.Stats().Replayed, "they were acknowledged in the grace time")
 		require.Equal(t, upTo(3), f.seen)
 		mustReceive(t, s, upTo(5)...)
@@ -198,6 +198,10 @@ func TestARotationThatIsPutOff(t *testing.T) {
 				mustSend(t, s, 1, 10)
 				require.Less(t, time.Since(began), 11*time.Second, "sends do not wait for ever")
 				rest(time.Second)
+				for deadline := time.Now().Add(time.Minute); s.State() == stream.Rotating && time.Now().Before(deadline); {
+					rest(time.Second) // another try, which has an attempt of its own, is on its way
+				}
+				require.Equal(t, stream.Attached, s.State(), "between two tries, after a minute")
 				require.Equal(t, upTo(10), f.seen)
 				require.Equal(t, []uint64{0, 0}, []uint64{s.Stats().Outages, s.Stats().Rotations})
 				require.Equal(t, 1, active(w), "attempts that were not opened are gone")
@@ -301,11 +305,20 @@ func TestWhatIsNotRotated(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			var got []uint64
-			s := scripted(t, reads(&got)).mustDial(positions(), stream.WithAtMostOnceSends(), stream.WithMaxAge(time.Minute, 0))
+			s := scripted(t, func(s bidi) error { // it is slow: the second of two messages waits to be read
+				for {
+					m, err := s.Recv()
+					if err != nil {
+						return err
+					}
+					got = append(got, frameOf(m).seq)
+					time.Sleep(120 * time.Millisecond)
+				}
+			}).mustDial(positions(), stream.WithAtMostOnceSends(), stream.WithMaxAge(time.Minute, 0))
 			ended := receiving(s)
-			for seq := uint64(1); seq <= 600; seq++ {
-				mustSend(t, s, seq, seq)
-				time.Sleep(time.Second)
+			for seq := uint64(1); seq <= 600; seq += 2 {
+				mustSend(t, s, seq, seq+1)
+				time.Sleep(2 * time.Second)
 			}
 			synctest.Wait()
 			require.Equal(t, upTo(600), got, "the server had time to read")
@@ -524,4 +537,27 @@ func TestARotationDoesNotCutAUnit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An attempt that is dead before it is attached does not take over, though Resume says nothing of it.
+func TestADeadAttemptDoesNotTakeOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var d diary
+		cb := announced(positions())
+		cb.Resume = func(_ context.Context, r *resumption) error {
+			if r.Attempt() > 1 {
+				_, _ = r.Recv()
+			}
+			return nil
+		}
+		s := scripted(t, stays(bye()), sends(errGone), stays(numbered(1)...)).mustDial(cb, stream.WithObserver(&d))
+		ended := receiving(s)
+		rest(500 * time.Millisecond)
+		require.Len(t, d.of("put off"), 1)
+		require.Equal(t, codes.Unavailable, codeOf(d.of("put off")[0].cause))
+		rest(time.Minute)
+		require.Equal(t, []uint64{0, 1, 3}, []uint64{s.Stats().Outages, s.Stats().Rotations, s.Stats().Attempts})
+		goesOn(t, ended)
+	})
 }
