@@ -46,7 +46,8 @@ func read(ctx context.Context, client feedpb.FeedClient, saw func(*feedpb.Event)
 }
 
 func run(ctx context.Context, s *stage.Stage) error {
-	var want, got []uint64
+	want := make([]uint64, 0, events)
+	var got []uint64
 	for n := range uint64(events) {
 		want = append(want, n+1)
 	}
