@@ -211,6 +211,46 @@ func TestSendOfAKeyWhileDetached(t *testing.T) {
 	})
 }
 
+// Invariant 13: a Send during the replay comes after it, and is not missed, whether its key was told already or not.
+func TestSendOfAKeyDuringTheReplay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := &subscriptions{}
+		var slow atomic.Bool
+		w := newWorld(t, &feed{handler: server.handle}, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
+			if slow.Load() {
+				time.Sleep(time.Second)
+			}
+			return next(m)
+		})))
+		s := w.mustDial(keyed())
+		receiving(s)
+		want := map[uint64]uint64{}
+		for key := uint64(1); key <= 20; key++ {
+			want[key] = 1
+			require.NoError(t, s.Send(setKey(key, 1)))
+		}
+		synctest.Wait()
+		slow.Store(true)
+		w.Cut(testnet.RST)
+		time.Sleep(10500 * time.Millisecond)
+		require.Less(t, s.Stats().Replayed, uint64(20), "messages sent again by then")
+		require.Positive(t, s.Stats().Replayed, "messages sent again by then")
+		require.NoError(t, s.Send(setKey(2, 2)), "a key that was told already")
+		slow.Store(false)
+		require.NoError(t, s.Send(endKey(3, 2)), "the end of one")
+		require.NoError(t, s.Send(setKey(19, 2)), "a key that was not told yet, when the replay began")
+		require.NoError(t, s.Send(setKey(21, 1)), "a new key")
+		delete(want, 3)
+		want[2], want[19], want[21] = 2, 2, 1
+		rest(time.Minute)
+		server.check(t, want)
+		require.Len(t, server.handlers, 2, "attempts")
+		require.Equal(t, []uint64{2*perKey + 2, 3*perKey + 2, 19*perKey + 2, 21*perKey + 1},
+			seqsOf(server.handlers[1].got[20:]), "what came after the replay")
+	})
+}
+
 func seqsOf(frames []frame) []uint64 {
 	seqs := make([]uint64, 0, len(frames))
 	for _, f := range frames {

@@ -139,11 +139,7 @@ func (s *ClientStream[Req, Res]) openOnce(
 	ctx context.Context, from checkpoint.Position, cause error,
 ) (*opened[Req, Res], *loss) {
 	returned := false
-	var codec *capture
-	if s.options.replay || s.options.holds || s.callbacks.Key != nil {
-		codec = &capture{CodecV2: s.codec.current(), outbox: s.outbox, measures: s.options.holds}
-	}
-	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), codec) //nolint:contextcheck // see above
+	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), s.newCapture()) //nolint:contextcheck // see above
 	s.linkTo(a)
 	s.events.publish(event{kind: eventOpened, attempt: a.epoch})
 	defer func() {
@@ -239,4 +235,12 @@ func (s *ClientStream[Req, Res]) start(a *attempt[Req, Res], r *Resumption[Req, 
 		}
 	})
 	return op, err
+}
+
+// newCapture returns the codec of an attempt, nil unless messages are kept or measured.
+func (s *ClientStream[Req, Res]) newCapture() *capture {
+	if !s.options.replay && !s.options.holds && s.callbacks.Key == nil {
+		return nil
+	}
+	return &capture{CodecV2: s.codec.current(), outbox: s.outbox, measures: s.options.holds}
 }

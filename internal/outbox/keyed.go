@@ -166,4 +166,4 @@ func (s *states) remove(key string) {
 	delete(s.at, key)
 }
 
-func stateOf(e *list.Element) *state { return e.Value.(*state) } //nolint:forcetypeassert // set puts nothing else there
+func stateOf(e *list.Element) *state { return e.Value.(*state) } //nolint:errcheck,forcetypeassert // set puts nothing else there

@@ -132,6 +132,7 @@ func (m *keyMachine) resume(t *rapid.T) {
 		data, _ := m.box.Encoded(v)
 		data.Free()
 		m.box.Resumed(OK)
+		require.Equal(t, NotYet, m.box.verdictOnKey(&state{key: "a"}, true), "the verdict on a key during a replay (invariant 13)")
 		switch rapid.IntRange(0, 9).Draw(t, "then") {
 		case 0:
 			m.lose(t)
