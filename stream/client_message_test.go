@@ -78,7 +78,7 @@ func TestADenialIsAnErrorOfOneCall(t *testing.T) {
 					if form == "executor" {
 						policies = append(policies, timeout.New[any](time.Hour))
 					}
-					send, recv := stream.WithSendPolicies(policies...), stream.WithRecvPolicies(policies...)
+					var send, recv stream.ClientOption = stream.WithSendPolicies(policies...), stream.WithRecvPolicies(policies...)
 					if form == "own executor" {
 						send, recv = stream.WithSendExecutor(failsafe.With(policies...)), stream.WithRecvExecutor(failsafe.With(policies...))
 					}

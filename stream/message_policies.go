@@ -30,10 +30,14 @@ import (
 // not take the message, the attempt is given up, as WithSendTimeout does it: what may have reached the wire counts as sent. If
 // it passes while Send waits for an attempt or for room, Send returns an error with ReasonDenied, and nothing was sent.
 //
+// On a server a denial is an error of that one SendMsg, with the status RESOURCE_EXHAUSTED, or UNAVAILABLE of a circuit breaker,
+// and a RetryInfo: the client gets it if the handler returns it. A server takes the five kinds above only.
+//
 // These are errors: a hedge, a retry policy and a cache, which would repeat or invent messages; a fallback, which would hide that
 // a message was not sent; a bulkhead or an adaptive limiter that is in both directions, as a Recv that waits would keep Send out.
-func WithSendPolicies(policies ...failsafe.Policy[any]) ClientOption {
-	return clientOption(func(o *clientOptions) { o.sends = policyChain{policies: policies, given: true} })
+func WithSendPolicies(policies ...failsafe.Policy[any]) Option {
+	chain := policyChain{policies: policies, given: true}
+	return option{func(o *clientOptions) { o.sends = chain }, func(o *serverOptions) { o.sends = chain }}
 }
 
 // WithRecvPolicies sets the policies of each Recv of the application, the outermost first. Default: none.
@@ -45,8 +49,9 @@ func WithSendPolicies(policies ...failsafe.Policy[any]) ClientOption {
 // If a timeout passes, the attempt is given up, as WithIdleTimeout does it. The stream resumes, and Recv goes on, with the policies
 // from the beginning. A message that arrives at that moment is delivered. The timeout does not run while the stream has no
 // attempt when Recv is called.
-func WithRecvPolicies(policies ...failsafe.Policy[any]) ClientOption {
-	return clientOption(func(o *clientOptions) { o.recvs = policyChain{policies: policies, given: true} })
+func WithRecvPolicies(policies ...failsafe.Policy[any]) Option {
+	chain := policyChain{policies: policies, given: true}
+	return option{func(o *clientOptions) { o.recvs = chain }, func(o *serverOptions) { o.recvs = chain }}
 }
 
 // WithSendExecutor sets an executor for each Send, in place of [WithSendPolicies]. For its policies a Send is one execution, also

@@ -57,9 +57,13 @@ func TestAHandlerThatDoesNotWaitIsNotIdle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		_, s := raw(t, func(s bidi) error {
+			if _, err := s.Recv(); err != nil {
+				return err
+			}
 			time.Sleep(time.Minute)
 			return s.Send(frame{kind: data, seq: 1}.response())
 		}, stream.WithIdleTimeout(time.Second), stream.WithSendTimeout(time.Second))
+		require.NoError(t, s.Send(frame{kind: data}.request()))
 		m, err := s.Recv()
 		require.NoError(t, err)
 		require.Equal(t, uint64(1), frameOf(m).seq)

@@ -32,8 +32,8 @@ func (c policyChain) compileForServer(option string) (*permit.Chain, error) {
 	if !c.given {
 		return nil, nil //nolint:nilnil // there are no policies, and that is right
 	}
-	if c.executor != nil {
-		return nil, fmt.Errorf("%s: a server takes policies, and no executor", option)
+	if len(c.policies) == 0 {
+		return nil, fmt.Errorf("%s, or its executor, has no policy", option)
 	}
 	chain, err := permit.NewChain(c.policies...)
 	if none, ok := errors.AsType[*permit.NoPermitsError](err); ok {
