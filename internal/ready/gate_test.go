@@ -247,5 +247,6 @@ func TestWaitsIsTold(t *testing.T) {
 			require.Equal(t, []bool{true, false}, told)
 			c.becomes(connectivity.TransientFailure, "connection refused")
 		}
+		time.Sleep(time.Second) // the pacer comes to rest, and the last one who watches the connection ends
 	})
 }
