@@ -306,3 +306,28 @@ func TestSeveralFlush(t *testing.T) {
 		})
 	}
 }
+
+// A message that an interceptor rejects in Send and in the replay is dropped. That is no success: Flush tells of it, once
+// (invariant 32).
+func TestFlushTellsOfWhatWasRejectedTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPuppet() // it has the message, and does not say so
+		s := newWorld(t, &feed{handler: p.handle}, tooLate(func(f frame) error {
+			if f.seq == 3 {
+				return errors.New("the audit log does not take this one")
+			}
+			return nil
+		})).mustOpen(withReplay())
+		receiving(s)
+		mustSend(t, s, 1, 2)
+		p.tell(frame{kind: ack, seq: 2})
+		requireReason(t, s.Send(frame{kind: data, seq: 3}.request()), stream.ReasonSendsInDoubt, "3")
+		rest(time.Minute)
+		require.Equal(t, uint64(1), s.Stats().Rejected, "the replay has dropped it")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		requireReason(t, s.Flush(ctx), stream.ReasonSendsInDoubt, "3")
+		require.NoError(t, s.Flush(ctx), "it was told")
+	})
+}
