@@ -37,16 +37,25 @@ func (s *ClientStream[Req, Res]) Flush(ctx context.Context) error {
 	if s.outbox.AwaitAcked(func() bool { return ctx.Err() != nil }) {
 		return s.rejectedSince()
 	}
-	left := s.outbox.Stats()
-	missing := fmt.Errorf("%d messages were sent, and %d of them are acknowledged", left.LastSeq, left.Acked)
-	end := s.outbox.Err()
+	missing, end := s.notAcked(), s.outbox.Err()
 	if end == nil {
 		return s.refusal(&Error{Op: "flush", Reason: ReasonContext, Cause: fmt.Errorf("%w: %w", missing, contextError(ctx))})
 	}
+	return s.unacked("flush", missing, end)
+}
+
+// notAcked says how much of what was sent is acknowledged.
+func (s *ClientStream[Req, Res]) notAcked() error {
+	state := s.outbox.Stats()
+	return fmt.Errorf("%d messages were sent, and %d of them are acknowledged", state.LastSeq, state.Acked)
+}
+
+// unacked is the error of a call that waited for acknowledgements until the stream ended. end is what Send says of that.
+func (s *ClientStream[Req, Res]) unacked(op string, missing, end error) error {
 	if errors.Is(end, io.EOF) { // the server's verdict is Recv's to tell, and was there first
 		end = s.final
 	}
-	e := &Error{Op: "flush", Reason: ReasonUnacked, Cause: missing}
+	e := &Error{Op: op, Reason: ReasonUnacked, Cause: missing}
 	if end, ok := errors.AsType[*Error](end); ok {
 		e.Reason, e.Cause = end.Reason, fmt.Errorf("%w: %w", missing, end.Cause)
 	}

@@ -57,15 +57,12 @@ func (s *ClientStream[Req, Res]) sendState(m *Req, key string, last bool, cut *c
 	default:
 		return s.refusal(s.notSent(verdict, 0))
 	}
-	cut.enters(t.Attempt)
-	said, err := s.sendOn(t, m)
-	cut.leaves()
+	said, err := s.sendOn(t, m, cut)
 	outcome, _ := s.outbox.Settle(t, said)
 	s.actOn(t.Attempt, outcome.Attempt, err)
 	switch outcome.Message {
 	case outbox.InDoubt:
-		return s.refusal(&Error{Op: "send", Reason: ReasonSendsInDoubt, Cause: fmt.Errorf(
-			"the message may have been sent, and counts as sent: %w", withoutEOF(err))})
+		return s.refusal(inDoubt(err))
 	case outbox.TakenBack:
 		return s.refusal(refused(err))
 	case outbox.Sent, outbox.Again: // if the attempt is over, the next one gets it

@@ -31,6 +31,14 @@ func (c *cutter[Req, Res]) enters(a *attempt[Req, Res]) bool {
 	return c.ctx.Err() == nil
 }
 
+// sends is enters for a Send, which has its turn and cannot go back. If the execution is over, nobody will look for the attempt any
+// more: it is given up here.
+func (c *cutter[Req, Res]) sends(a *attempt[Req, Res]) {
+	if !c.enters(a) {
+		c.cut("send")
+	}
+}
+
 func (c *cutter[Req, Res]) leaves() {
 	if c != nil {
 		c.on.Store(nil)
@@ -47,10 +55,10 @@ func (c *cutter[Req, Res]) cut(op string) {
 	}
 }
 
-// errAnotherTry is what policies see of a Recv that they have cut.
+// errAnotherTry is what policies see of a call that they have cut.
 var errAnotherTry = errors.New("the attempt was given up")
 
-// recv is Recv under policies.
+// recvUnderPolicies is Recv under policies.
 func (s *ClientStream[Req, Res]) recvUnderPolicies(into *Res) (*Res, error) {
 	if s.recvs.executor != nil {
 		return s.recvUnderExecutor(into)

@@ -38,8 +38,8 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 	return s.sendUnderPolicies(m, nil)
 }
 
-// send is Send without policies, or SendFrom's if from is not nil. held hears of attempts that break. If cut is not nil and its execution is over before m has its
-// turn, the error is errAnotherTry.
+// send is Send without policies, or SendFrom's if from is not nil. held hears of attempts that break. If cut is not nil and its
+// execution is over before m has its turn, the error is errAnotherTry.
 func (s *ClientStream[Req, Res]) send(m *Req, from *pass[Req, Res], held *permit.Held, cut *cutter[Req, Res]) error {
 	if from != nil {
 		return s.sendPulled(m, from, held, cut)
@@ -66,9 +66,7 @@ func (s *ClientStream[Req, Res]) send(m *Req, from *pass[Req, Res], held *permit
 		if t.Watch {
 			s.watchSends()
 		}
-		cut.enters(t.Attempt)
-		said, err := s.sendOn(t, m)
-		cut.leaves()
+		said, err := s.sendOn(t, m, cut)
 		outcome, missed := s.outbox.Settle(t, said)
 		if missed {
 			if err := s.keepMissed(m, t); err != nil {
@@ -80,8 +78,7 @@ func (s *ClientStream[Req, Res]) send(m *Req, from *pass[Req, Res], held *permit
 		case outbox.Sent:
 			return nil
 		case outbox.InDoubt:
-			return s.refusal(&Error{Op: "send", Reason: ReasonSendsInDoubt, Cause: fmt.Errorf(
-				"the message may have been sent, and counts as sent: %w", withoutEOF(err))})
+			return s.refusal(inDoubt(err))
 		case outbox.TakenBack:
 			return s.refusal(refused(err))
 		case outbox.Again: // on the next attempt
@@ -140,15 +137,19 @@ func (s *ClientStream[Req, Res]) notSent(verdict outbox.Verdict, seq uint64) err
 	}
 }
 
-// sendOn sends m on the ticket's attempt, and says what was said of that.
-func (s *ClientStream[Req, Res]) sendOn(t outbox.Ticket[*attempt[Req, Res]], m *Req) (said outbox.Said, err error) {
+// sendOn sends m on the ticket's attempt, and says what was said of that. cut may give the attempt up meanwhile; it may be nil.
+func (s *ClientStream[Req, Res]) sendOn(
+	t outbox.Ticket[*attempt[Req, Res]], m *Req, cut *cutter[Req, Res],
+) (said outbox.Said, err error) {
 	a := t.Attempt
 	g := guard{gone: func() {
 		a.fail(&loss{op: "send", err: errGoroutineEnded, final: ReasonResume})
 		s.outbox.Forget(t)
 	}}
 	defer g.check()
+	cut.sends(a)
 	err = a.send(m)
+	cut.leaves()
 	g.returned = true
 	said = a.said(err)
 	if said == outbox.Rejected {
@@ -187,6 +188,12 @@ func (s *ClientStream[Req, Res]) keepMissed(m *Req, t outbox.Ticket[*attempt[Req
 // refused is the error of one message that was not sent, and that breaks nothing.
 func refused(cause error) error {
 	return &Error{Op: "send", Reason: ReasonMessage, Cause: cause}
+}
+
+// inDoubt is the error of one message that an interceptor has failed on, after grpc may have had it.
+func inDoubt(err error) error {
+	return &Error{Op: "send", Reason: ReasonSendsInDoubt, Cause: fmt.Errorf(
+		"the message may have been sent, and counts as sent: %w", withoutEOF(err))}
 }
 
 // refusal completes an error that is about one message.

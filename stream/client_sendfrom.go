@@ -3,7 +3,6 @@ package stream
 import (
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 
 	"github.com/streamsafe/streamsafe/internal/outbox"
@@ -125,20 +124,11 @@ func (s *ClientStream[Req, Res]) maySendFrom(noSource bool, o sendFromOptions) e
 
 // endOfSource is the error of a stream that ended before the source did, or before all of that was acknowledged.
 func (s *ClientStream[Req, Res]) endOfSource(sent bool) error {
-	state := s.outbox.Stats()
-	missing := fmt.Errorf("%d messages were sent, and %d of them are acknowledged", state.LastSeq, state.Acked)
+	missing := s.notAcked()
 	if !sent {
 		missing = fmt.Errorf("the stream ended before the source: %w", missing)
 	}
-	end := s.outbox.Err()
-	if errors.Is(end, io.EOF) { // the server's verdict was there first
-		end = s.final
-	}
-	e := &Error{Op: "send", Reason: ReasonUnacked, Cause: missing}
-	if end, ok := errors.AsType[*Error](end); ok {
-		e.Reason, e.Cause = end.Reason, fmt.Errorf("%w: %w", missing, end.Cause)
-	}
-	return s.refusal(e)
+	return s.unacked("send", missing, s.outbox.Err())
 }
 
 // pass is one reading of a source, for one attempt.
@@ -202,17 +192,14 @@ func (s *ClientStream[Req, Res]) sendPulled(m *Req, p *pass[Req, Res], held *per
 	if t.Watch {
 		s.watchSends()
 	}
-	cut.enters(p.on)
-	said, err := s.sendOn(t, m)
-	cut.leaves()
+	said, err := s.sendOn(t, m, cut)
 	outcome, _ := s.outbox.Settle(t, said)
 	s.actOn(p.on, outcome.Attempt, err)
 	switch {
 	case outcome.Attempt == outbox.Suspect:
 		return errPassOver
 	case outcome.Message == outbox.InDoubt:
-		return &Error{Op: "send", Reason: ReasonSendsInDoubt, Cause: fmt.Errorf(
-			"the message may have been sent, and counts as sent: %w", withoutEOF(err))}
+		return inDoubt(err)
 	case outcome.Message == outbox.TakenBack:
 		return refused(err)
 	default:

@@ -57,7 +57,7 @@ func (s *ClientStream[Req, Res]) SendOn(attempt uint64, m *Req) error {
 	if t.Watch {
 		s.watchSends()
 	}
-	said, err := s.sendOn(t, m)
+	said, err := s.sendOn(t, m, nil)
 	outcome, _ := s.outbox.Settle(t, said)
 	s.actOn(a, outcome.Attempt, err)
 	switch {

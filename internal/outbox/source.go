@@ -20,11 +20,11 @@ type source[A comparable] struct {
 	new     uint64 // how many messages came from a source, each counted once
 	again   uint64 // how many of them were sent again
 
-	before source1 // what the message in hand has changed
+	before undo // where the source was before the message in hand
 }
 
-// source1 is what a source was before a message.
-type source1 struct {
+// undo is where a source was before a message.
+type undo struct {
 	at, pulled uint64
 	isNew      bool
 }
@@ -118,7 +118,7 @@ func (o *Outbox[A]) BeginPulled(a A, seq uint64) (Ticket[A], Verdict) {
 	}
 	t := o.takeTurn(a, pulled)
 	t.before = o.last
-	s.before = source1{at: s.at, pulled: s.pulled, isNew: seq > o.last}
+	s.before = undo{at: s.at, pulled: s.pulled, isNew: seq > o.last}
 	s.at, s.pulled, o.last = seq, max(s.pulled, seq), max(o.last, seq)
 	if s.before.isNew {
 		s.new++
