@@ -25,7 +25,7 @@ func TestAcknowledgements(t *testing.T) {
 		ended := receiving(s)
 		mustSend(t, s, 1, 5)
 		synctest.Wait()
-		require.Equal(t, upTo(5), p.received, "messages the server has")
+		require.Equal(t, upTo(5), p.got(), "messages the server has")
 		require.Equal(t, 5, s.Stats().Unacked, "messages kept, all of which the server has, and has not acknowledged")
 		for _, step := range []struct {
 			ack, acked uint64
@@ -43,10 +43,10 @@ func TestAcknowledgements(t *testing.T) {
 		}
 		w.Cut(testnet.RST)
 		synctest.Wait()
-		p.last = 4
+		p.greetsWith(4)
 		mustSend(t, s, 6, 6)
 		synctest.Wait()
-		require.Equal(t, []uint64{1, 2, 3, 4, 5, 5, 6}, p.received, "only what was not acknowledged came again")
+		require.Equal(t, []uint64{1, 2, 3, 4, 5, 5, 6}, p.got(), "only what was not acknowledged came again")
 		require.Equal(t, uint64(1), s.Stats().Replayed)
 		p.tell(frame{kind: ack, seq: 6})
 		require.Equal(t, 0, s.Stats().Unacked, "an acknowledgement of more than this attempt sent anew")
@@ -65,13 +65,13 @@ func TestAcknowledgementOfEarlierAttemptsMessages(t *testing.T) {
 		ended := receiving(s)
 		mustSend(t, s, 1, 5)
 		synctest.Wait()
-		p.last = 5
+		p.greetsWith(5)
 		w.Cut(testnet.FIN)
 		synctest.Wait()
 		require.NoError(t, s.Send(frame{kind: data, seq: 6}.request()), "waits for the next attempt")
 		synctest.Wait()
-		require.Equal(t, 2, p.attempts)
-		require.Equal(t, upTo(6), p.received, "nothing came again")
+		require.Equal(t, 2, p.handlers())
+		require.Equal(t, upTo(6), p.got(), "nothing came again")
 		p.tell(frame{kind: ack, seq: 5}, frame{kind: end})
 		requireReason(t, within(t, ended, "the end of Recv"), stream.ReasonUnacked, "6 is missing")
 		require.Equal(t, uint64(5), s.Stats().Acked)
@@ -102,7 +102,7 @@ func TestAcknowledgementTooHigh(t *testing.T) {
 			ended := receiving(s)
 			mustSend(t, s, 1, 2)
 			synctest.Wait()
-			p.last = 3
+			p.greetsWith(3)
 			w.Cut(testnet.RST)
 			wantEnd(t, within(t, ended, "the end of Recv"), stream.ReasonProtocol, codes.Internal, "acknowledged 3 of 2")
 		})
@@ -114,12 +114,12 @@ func TestAcknowledgeStartsTheCount(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPuppet()
-		p.last = 7
+		p.greetsWith(7)
 		w := newWorld(t, &feed{handler: p.handle})
 		s := w.mustOpen(withReplay())
 		ended := receiving(s)
 		require.Equal(t, uint64(7), s.Stats().LastSeq, "before the first message")
-		p.last = 9
+		p.greetsWith(9)
 		w.Cut(testnet.RST)
 		synctest.Wait()
 		mustSend(t, s, 10, 11)
@@ -156,7 +156,7 @@ func TestExplicitSequence(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, s.Send(frame{kind: data, seq: 31}.request()))
 		synctest.Wait()
-		require.Equal(t, []uint64{10, 20, 30, 30, 31}, p.received)
+		require.Equal(t, []uint64{10, 20, 30, 30, 31}, p.got())
 		p.tell(frame{kind: ack, seq: 31}, frame{kind: end})
 		require.ErrorIs(t, within(t, ended, "the end of Recv"), io.EOF)
 	})
@@ -186,7 +186,7 @@ func TestResumeSendsDoNotCount(t *testing.T) {
 		synctest.Wait()
 		st := s.Stats()
 		require.Equal(t, []uint64{1, 1, 1, 0}, []uint64{st.Sent, st.LastSeq, uint64(st.Unacked), st.Replayed})
-		require.Equal(t, []uint64{0, 0, 1}, p.received)
+		require.Equal(t, []uint64{0, 0, 1}, p.got())
 	})
 }
 
@@ -196,7 +196,7 @@ func TestAcknowledgementOfTheHighestNumber(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPuppet()
-		p.last = math.MaxUint64
+		p.greetsWith(math.MaxUint64)
 		_, err := newWorld(t, &feed{handler: p.handle}).open(t.Context(), withReplay())
 		wantEnd(t, err, stream.ReasonProtocol, codes.Internal, "open")
 	})

@@ -244,7 +244,7 @@ func TestTheHighestNumbers(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				p := newPuppet()
-				p.last = seq
+				p.greetsWith(seq)
 				_, err := newWorld(t, &feed{handler: p.handle}).open(t.Context(), withReplay())
 				wantEnd(t, err, stream.ReasonProtocol, codes.Internal, "open: no number would be left")
 			})
@@ -253,7 +253,7 @@ func TestTheHighestNumbers(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				p := newPuppet()
-				p.last = seq
+				p.greetsWith(seq)
 				f := &feed{handler: p.handle}
 				cb := f.callbacks()
 				cb.Sequence = func(m *request) uint64 { return frameOf(m).seq }

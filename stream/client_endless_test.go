@@ -244,14 +244,14 @@ func TestEndlessNeitherLosesNorDoubles(t *testing.T) {
 		ended := receiving(s)
 		mustSend(t, s, 1, 5)
 		synctest.Wait()
-		p.last = 2
+		p.greetsWith(2)
 		p.tell(frame{kind: end})
 		rest(time.Minute)
-		require.Equal(t, []uint64{1, 2, 3, 4, 5, 3, 4, 5}, p.received, "OK is no receipt")
-		p.last = 5
+		require.Equal(t, []uint64{1, 2, 3, 4, 5, 3, 4, 5}, p.got(), "OK is no receipt")
+		p.greetsWith(5)
 		p.tell(frame{kind: ack, seq: 5}, frame{kind: end})
 		rest(time.Minute)
-		require.Equal(t, 3, p.attempts)
+		require.Equal(t, 3, p.handlers())
 		goesOn(t, ended)
 	})
 }

@@ -47,7 +47,7 @@ func TestOKAcknowledges(t *testing.T) {
 			rest(time.Minute)
 			p.tell(frame{kind: end})
 			require.Equal(t, io.EOF, <-ended)
-			require.Equal(t, append(upTo(5), upTo(5)...), p.received)
+			require.Equal(t, append(upTo(5), upTo(5)...), p.got())
 		})
 	})
 	t.Run("an error", func(t *testing.T) {

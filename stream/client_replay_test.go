@@ -48,7 +48,7 @@ func TestReplayCallback(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []uint64{2, 3, 4, 5}, asked, "messages shown to Replay")
 		require.Equal(t, []uint64{1, 1, 1, 1}, ackedThen, "acknowledged by then")
-		require.Equal(t, []uint64{1, 2, 3, 4, 5, 102, 104, 6}, p.received, "what the server has")
+		require.Equal(t, []uint64{1, 2, 3, 4, 5, 102, 104, 6}, p.got(), "what the server has")
 		require.Equal(t, 3, s.Stats().Unacked, "2, 4 and 6 are kept, 3 and 5 were dropped")
 		p.tell(frame{kind: ack, seq: 2})
 		require.Equal(t, 2, s.Stats().Unacked, "the changed message kept its number")
@@ -114,15 +114,15 @@ func TestSendOnItsWayIsReplayedInItsPlace(t *testing.T) {
 				sent := make(chan error, 1)
 				go func() { sent <- s.Send(frame{kind: data, seq: 3}.request()) }() // ends when held is closed
 				synctest.Wait()
-				p.received = nil
+				p.forget()
 				w.Cut(testnet.RST)
 				rest(time.Minute)
-				require.Equal(t, 1, p.attempts, "attempts while the message is on its way")
+				require.Equal(t, 1, p.handlers(), "attempts while the message is on its way")
 				close(held)
 				require.NoError(t, within(t, sent, "the return of Send"))
 				mustSend(t, s, 4, 4)
 				synctest.Wait()
-				require.Equal(t, upTo(4), p.received, "what the next attempt brought")
+				require.Equal(t, upTo(4), p.got(), "what the next attempt brought")
 				require.Equal(t, 4, s.Stats().Unacked)
 			})
 		})
@@ -150,13 +150,13 @@ func TestSendDuringReplayComesAfterIt(t *testing.T) {
 		receiving(s)
 		mustSend(t, s, 1, 20)
 		synctest.Wait()
-		p.received = nil
+		p.forget()
 		w.Cut(testnet.RST)
 		synctest.Wait()
 		mustSend(t, s, 21, 22)
 		rest(time.Minute)
 		require.Equal(t, uint64(20), s.Stats().Replayed)
-		require.Equal(t, upTo(22), p.received, "what the second attempt brought")
+		require.Equal(t, upTo(22), p.got(), "what the second attempt brought")
 	})
 }
 

@@ -28,7 +28,7 @@ func TestWhatArrivesWhileTheNextAttemptIsOpened(t *testing.T) {
 					return errGone
 				}))
 				s := w.mustDial(announced((&feed{}).callbacks()))
-				var got []uint64
+				var got numbers
 				ended := async(func() error {
 					for {
 						m, err := s.Recv()
@@ -36,22 +36,22 @@ func TestWhatArrivesWhileTheNextAttemptIsOpened(t *testing.T) {
 							return err
 						}
 						if fr := frameOf(m); fr.kind == data {
-							got = append(got, fr.seq) // read when nothing moves
+							got.add(fr.seq)
 						}
 					}
 				})
 				p.tell(bye())
 				rest(500 * time.Millisecond)
 				p.tell(numbered(1, 2)...)
-				require.Empty(t, got, "the position stands still")
+				require.Empty(t, got.all(), "the position stands still")
 				rest(700 * time.Millisecond)
 				want := map[bool]uint64{false: 0, true: 1}[opens]
 				require.Equal(t, want, s.Stats().Rotations, "rotations")
 				if opens {
-					require.Empty(t, got, "what was set aside is dropped")
+					require.Empty(t, got.all(), "what was set aside is dropped")
 					p.tell(numbered(1, 2)...)
 				}
-				require.Equal(t, []uint64{1, 2}, got, "in order, no loss, no duplicate")
+				require.Equal(t, []uint64{1, 2}, got.all(), "in order, no loss, no duplicate")
 				require.Zero(t, s.Stats().Outages)
 				goesOn(t, ended)
 			})

@@ -105,13 +105,13 @@ func TestSendsWaitForTheNextAttempt(t *testing.T) {
 		p.tell(frame{kind: ack, seq: 2})
 		require.Equal(t, uint64(2), s.Stats().Acked, "it is still acknowledged")
 		rest(4 * time.Second)
-		require.Equal(t, []uint64{1, 2, 3}, p.received, "no new message on the old attempt")
-		require.Equal(t, 1, p.attempts)
-		p.last = 2
+		require.Equal(t, []uint64{1, 2, 3}, p.got(), "no new message on the old attempt")
+		require.Equal(t, 1, p.handlers())
+		p.greetsWith(2)
 		rest(2 * time.Second)
 		require.NoError(t, within(t, sent, "Send"))
 		synctest.Wait()
-		require.Equal(t, []uint64{1, 2, 3, 3, 4}, p.received)
+		require.Equal(t, []uint64{1, 2, 3, 3, 4}, p.got())
 		require.Equal(t, stream.Attached, s.State())
 		require.Equal(t, 1, active(w))
 		require.ErrorIs(t, causes[1], stream.Rotate)
@@ -304,14 +304,14 @@ func TestWhatIsNotRotated(t *testing.T) {
 	t.Run("at most once, nothing acknowledged", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			var got []uint64
+			var got numbers
 			s := scripted(t, func(s bidi) error { // it is slow: the second of two messages waits to be read
 				for {
 					m, err := s.Recv()
 					if err != nil {
 						return err
 					}
-					got = append(got, frameOf(m).seq)
+					got.add(frameOf(m).seq)
 					time.Sleep(120 * time.Millisecond)
 				}
 			}).mustDial(positions(), stream.WithAtMostOnceSends(), stream.WithMaxAge(time.Minute, 0))
@@ -321,7 +321,7 @@ func TestWhatIsNotRotated(t *testing.T) {
 				time.Sleep(2 * time.Second)
 			}
 			synctest.Wait()
-			require.Equal(t, upTo(600), got, "the server had time to read")
+			require.Equal(t, upTo(600), got.all(), "the server had time to read")
 			require.GreaterOrEqual(t, s.Stats().Rotations, uint64(8))
 			goesOn(t, ended)
 		})
@@ -395,7 +395,7 @@ func TestAnAnnouncedEnd(t *testing.T) {
 			mustSend(t, s, 1, 2)
 			p.tell(frame{kind: ack, seq: 2}, bye(), frame{kind: end})
 			rest(time.Minute)
-			require.Equal(t, 2, p.attempts, "nothing is in doubt")
+			require.Equal(t, 2, p.handlers(), "nothing is in doubt")
 			goesOn(t, ended)
 		})
 	})
@@ -522,15 +522,15 @@ func TestARotationDoesNotCutAUnit(t *testing.T) {
 				ended := receiving(s)
 				p.tell(frame{kind: fragment, seq: unitOf(1)}, bye())
 				rest(4 * time.Second)
-				require.Equal(t, 1, p.attempts, "in the middle of a unit")
+				require.Equal(t, 1, p.handlers(), "in the middle of a unit")
 				if whole {
 					p.tell(numbered(1)...)
-					require.Equal(t, 2, p.attempts)
+					require.Equal(t, 2, p.handlers())
 					require.Empty(t, d.of("rewound"))
 					require.Equal(t, at(1), d.of("attached")[1].at)
 				} else {
 					rest(2 * time.Second)
-					require.Equal(t, 2, p.attempts, "the grace time is over")
+					require.Equal(t, 2, p.handlers(), "the grace time is over")
 					require.Len(t, d.of("rewound"), 1, "a part may come again")
 				}
 				goesOn(t, ended)

@@ -201,7 +201,7 @@ func TestAMessageThatAnInterceptorRefusesInTheReplay(t *testing.T) {
 					return
 				}
 				goesOn(t, ended)
-				require.Equal(t, []uint64{1, 1}, p.received)
+				require.Equal(t, []uint64{1, 1}, p.got())
 				require.Equal(t, uint64(3), s.Stats().Attempts)
 			})
 		})

@@ -73,7 +73,7 @@ func TestFullWindowFailsSend(t *testing.T) {
 		p.tell(frame{kind: ack, seq: 1})
 		mustSend(t, s, 3, 3)
 		synctest.Wait()
-		require.Equal(t, []uint64{1, 2, 1, 2, 3}, p.received, "the refused message was not sent")
+		require.Equal(t, []uint64{1, 2, 1, 2, 3}, p.got(), "the refused message was not sent")
 	})
 }
 

@@ -121,13 +121,13 @@ func TestSendFromWaitsForTheServer(t *testing.T) {
 		require.Empty(t, done, "SendFrom while message 10 is not acknowledged")
 		w.Cut(testnet.RST)
 		rest(time.Minute)
-		require.Equal(t, append(upTo(10), 10), p.received, "what both attempts brought")
+		require.Equal(t, append(upTo(10), 10), p.got(), "what both attempts brought")
 		p.tell(frame{kind: ack, seq: 10})
 		rest(time.Minute)
 		require.NoError(t, within(t, done, "the return of SendFrom"))
 		mustSend(t, s, 11, 11)
 		synctest.Wait()
-		require.Equal(t, append(upTo(10), 10, 11), p.received, "with what Send has sent after that")
+		require.Equal(t, append(upTo(10), 10, 11), p.got(), "with what Send has sent after that")
 	})
 }
 
@@ -261,7 +261,7 @@ func TestSourceThatFails(t *testing.T) {
 				require.ErrorContains(t, err, "SendFrom")
 				want := upTo(5)
 				if cut {
-					p.last = 3
+					p.greetsWith(3)
 					w.Cut(testnet.RST)
 					goesOn(t, ended)
 					want = append(want, 4, 5)
@@ -269,7 +269,7 @@ func TestSourceThatFails(t *testing.T) {
 				var pulls []uint64
 				go func() { _ = s.SendFrom(numbersOf(7, &pulls)) }() // ends with the stream
 				rest(time.Second)
-				require.Equal(t, append(want, 6, 7), p.received, "what the server got")
+				require.Equal(t, append(want, 6, 7), p.got(), "what the server got")
 				require.Equal(t, []uint64{map[bool]uint64{false: 5, true: 3}[cut]}, pulls, "where the source was read from")
 			})
 		})
@@ -344,7 +344,7 @@ func TestSendWhileSendFromRuns(t *testing.T) {
 			requireReason(t, err, stream.ReasonMessage, what)
 			require.ErrorContains(t, err, "SendFrom is running", what)
 		}
-		require.Equal(t, upTo(3), p.received)
+		require.Equal(t, upTo(3), p.got())
 	})
 }
 

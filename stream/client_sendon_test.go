@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,9 +187,9 @@ func TestSendOnGoesBetweenReplayedMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPuppet()
-		slow := false
+		var slow atomic.Bool
 		w := newWorld(t, &feed{handler: p.handle}, grpc.WithStreamInterceptor(sendingWith(func(m any, next func(any) error) error {
-			if slow {
+			if slow.Load() {
 				time.Sleep(time.Second)
 			}
 			return next(m)
@@ -197,22 +198,22 @@ func TestSendOnGoesBetweenReplayedMessages(t *testing.T) {
 		receiving(s)
 		mustSend(t, s, 1, 20)
 		synctest.Wait()
-		p.received = nil
+		p.forget()
 		w.Cut(testnet.RST)
-		slow = true
+		slow.Store(true)
 		time.Sleep(5 * time.Second)
 		require.NoError(t, s.SendOn(2, frame{kind: ack, seq: 99}.request()))
 		require.Less(t, s.Stats().Replayed, uint64(20), "messages sent again by then")
 		rest(time.Minute)
-		require.Len(t, p.received, 21, "what the second attempt brought")
+		require.Len(t, p.got(), 21, "what the second attempt brought")
 		var replayed []uint64
-		for _, seq := range p.received {
+		for _, seq := range p.got() {
 			if seq != 99 {
 				replayed = append(replayed, seq)
 			}
 		}
 		require.Equal(t, upTo(20), replayed, "what was sent again, in order")
-		require.NotEqual(t, uint64(99), p.received[20], "SendOn went between them")
+		require.NotEqual(t, uint64(99), p.got()[20], "SendOn went between them")
 	})
 }
 

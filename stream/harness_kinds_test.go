@@ -107,6 +107,16 @@ func (h *warehouse) store(n int, seq uint64) {
 	}
 }
 
+// seen returns what each handler of an upload has seen, and what the server has.
+func (h *warehouse) seen() (attempts [][]uint64, stored []uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.attempts {
+		attempts = append(attempts, slices.Clone(a))
+	}
+	return attempts, slices.Clone(h.stored)
+}
+
 // has returns how many messages the server has.
 func (h *warehouse) has() uint64 {
 	h.mu.Lock()
@@ -186,10 +196,9 @@ func upload(s sender, n uint64) (uint64, error) {
 // checkUploads holds what each handler saw against what was sent: numbers in order, without a hole.
 func (h *warehouse) checkUploads(t *testing.T, n uint64) {
 	t.Helper()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	require.Equal(t, upTo(n), h.stored, "what the server has: in order, no loss, no duplicate")
-	for i, seen := range h.attempts {
+	attempts, stored := h.seen()
+	require.Equal(t, upTo(n), stored, "what the server has: in order, no loss, no duplicate")
+	for i, seen := range attempts {
 		for k := 1; k < len(seen); k++ {
 			require.Equal(t, seen[k-1]+1, seen[k], "handler %d saw %v", i+1, seen)
 		}

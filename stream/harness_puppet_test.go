@@ -3,6 +3,7 @@ package stream_test
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"testing/synctest"
 
@@ -11,12 +12,57 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// puppet is a server that answers only as it is told to. It greets with last, and keeps what it receives.
+// puppet is a server that answers only as it is told to, and keeps what it receives. In a rotation it has two handlers.
 type puppet struct {
-	say      chan frame // sent to the client, in order; a frame of kind end ends the handler with OK
-	received []uint64   // by all handlers; read it when nothing moves
-	last     uint64
+	say chan frame // sent to the client, in order; a frame of kind end ends the handler with OK
+
+	received numbers // by all handlers
+
+	mu       sync.Mutex // guards the fields below
+	last     uint64     // what it greets with
 	attempts int
+}
+
+// numbers is the numbers of what came, in order. It is safe for concurrent use: the race detector does not know that nothing moves.
+type numbers struct {
+	mu   sync.Mutex // guards the field below
+	seqs []uint64
+}
+
+func (n *numbers) add(seq uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seqs = append(n.seqs, seq)
+}
+
+func (n *numbers) all() []uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.seqs)
+}
+
+// got returns the numbers of what all handlers have received.
+func (p *puppet) got() []uint64 { return p.received.all() }
+
+// forget makes got begin anew.
+func (p *puppet) forget() {
+	p.received.mu.Lock()
+	defer p.received.mu.Unlock()
+	p.received.seqs = nil
+}
+
+// handlers returns how many there were.
+func (p *puppet) handlers() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.attempts
+}
+
+// greetsWith makes the next handlers greet with last.
+func (p *puppet) greetsWith(last uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = last
 }
 
 // end, said by a puppet, ends its handler.
@@ -25,8 +71,11 @@ const end = kind(99)
 func newPuppet() *puppet { return &puppet{say: make(chan frame, 100)} }
 
 func (p *puppet) handle(s bidi) error {
+	p.mu.Lock()
 	p.attempts++
-	if err := greet(s, p.last); err != nil {
+	last := p.last
+	p.mu.Unlock()
+	if err := greet(s, last); err != nil {
 		return err
 	}
 	go func() { // ends with the stream; nobody waits for it, as the test looks when nothing moves
@@ -35,7 +84,7 @@ func (p *puppet) handle(s bidi) error {
 			if err != nil {
 				return
 			}
-			p.received = append(p.received, frameOf(m).seq)
+			p.received.add(frameOf(m).seq)
 		}
 	}()
 	for {
