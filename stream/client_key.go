@@ -30,10 +30,10 @@ func (o *clientOptions) validateKeys(has callbackSet, refuse refusal) {
 
 // keyOf returns the key of m, empty if it has none.
 func (s *ClientStream[Req, Res]) keyOf(m *Req) (key string, last bool) {
-	if s.callbacks.Key == nil {
-		return "", false
+	if of := s.callbacks.Key; of != nil {
+		key, last = of(m)
 	}
-	return s.callbacks.Key(m)
+	return key, last
 }
 
 // sendState is Send for a message with a key.

@@ -22,11 +22,10 @@ type cutter[Req, Res any] struct {
 	on  atomic.Pointer[attempt[Req, Res]] // written by the call, read by the context's watch
 }
 
-// enters notes the attempt that the call is on. It reports whether the execution goes on.
-func (c *cutter[Req, Res]) enters(a *attempt[Req, Res]) bool {
-	if c == nil {
-		return true
-	}
+// enters notes the attempt that the call is on. It reports whether the execution goes on. Most streams have no cutter.
+func (c *cutter[Req, Res]) enters(a *attempt[Req, Res]) bool { return c == nil || c.goesOn(a) }
+
+func (c *cutter[Req, Res]) goesOn(a *attempt[Req, Res]) bool {
 	c.on.Store(a)
 	return c.ctx.Err() == nil
 }
@@ -34,7 +33,7 @@ func (c *cutter[Req, Res]) enters(a *attempt[Req, Res]) bool {
 // sends is enters for a Send, which has its turn and cannot go back. If the execution is over, nobody will look for the attempt any
 // more: it is given up here.
 func (c *cutter[Req, Res]) sends(a *attempt[Req, Res]) {
-	if !c.enters(a) {
+	if c != nil && !c.goesOn(a) {
 		c.cut("send")
 	}
 }

@@ -52,7 +52,7 @@ func (o *Outbox[A]) verdictOn(a A) Verdict {
 
 // takeTurn makes the caller busy with a message that has no number of its own.
 func (o *Outbox[A]) takeTurn(a A, of kind) Ticket[A] {
-	t := Ticket[A]{Attempt: a, Watch: !o.watched, kind: of}
+	t := Ticket[A]{Attempt: a, Manner: Manner{Watch: !o.watched, kind: of}}
 	o.busy, o.since, o.watched = true, o.ticks, true
 	o.others++
 	return t

@@ -90,12 +90,18 @@ func New[A comparable](config Config) *Outbox[A] {
 // Ticket is the right to send one message on an attempt.
 type Ticket[A comparable] struct {
 	Attempt A
+	Manner
+	turn   uint64
+	before uint64 // the highest sequence number before the message's
+}
+
+// Manner is how a message is sent. It is a field of its own because a struct of more than four is not kept in registers: a copy of
+// the ticket for each message would cost as much as the outbox does.
+type Manner struct {
 	// Watch says that nobody calls Stalled: the caller has to see to it.
 	Watch bool
 
-	kind   kind
-	turn   uint64
-	before uint64 // the highest sequence number before the message's
+	kind kind
 }
 
 // Verdict is what Begin says.
@@ -148,7 +154,7 @@ func (o *Outbox[A]) Begin(m any, seq uint64, wait bool) (Ticket[A], Verdict) {
 	if !o.config.Explicit {
 		seq = o.last + 1
 	}
-	t := Ticket[A]{Attempt: o.attempt, Watch: !o.watched, before: o.last}
+	t := Ticket[A]{Attempt: o.attempt, Manner: Manner{Watch: !o.watched}, before: o.last}
 	if !o.owesNow() {
 		o.quiet = o.ticks
 	}
