@@ -82,8 +82,8 @@ func LinkOptions() Preset {
 	}}
 }
 
-// UploadOptions is for an upload over a method that acknowledges what the server has stored. It needs Callbacks.Acked. For a
-// client-streaming method, and for more data than fits into memory, see the options of these instead.
+// UploadOptions is for an upload over a method that acknowledges what the server has stored. It needs Callbacks.Acked. For more
+// data than fits into memory, use [ClientStream.SendFrom] in place of WithReplay.
 //
 // WithReplay of up to 64 MiB, with as many messages as fit; no acknowledgement for 60 s, as the server may write to a slow disk; a message
 // that the transport does not take for 30 s; an outage of 10 min ends the upload, and Unacked has what is left.

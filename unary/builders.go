@@ -22,9 +22,9 @@ const (
 )
 
 // NewRetryPolicyBuilder returns a builder of retry policies. By default such a policy retries what [Retryable] allows,
-// up to 2 times. Before each retry it waits for a random time between nothing and a backoff that starts at 50 ms and
-// doubles up to 2 s (full jitter), and at least for what the server asked for by google.rpc.RetryInfo or
-// grpc-retry-pushback-ms. A retry is not waited for if it would begin after the deadline of the caller or of a timeout
+// up to 2 times. Before each retry it waits for a random time, up to a backoff that starts at 50 ms and doubles up to
+// 2 s (full jitter). If the server asked for a delay, by google.rpc.RetryInfo or grpc-retry-pushback-ms, it waits for that
+// time at least. A retry is not waited for if it would begin after the deadline of the caller or of a timeout
 // around the policy, after WithMaxDuration, or if the server asks for more than [WithMaxHint]: the call ends with the
 // failure at once.
 //
