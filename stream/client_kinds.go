@@ -74,7 +74,8 @@ func ResilientServerStreaming[Req, Res any, S ServerStreaming[Res]](
 // [WithAtMostOnceSends]. Recv returns the answer, too, and then io.EOF.
 //
 // The server acknowledges nothing on the way. Its answer acknowledges everything that was sent. So WithReplay keeps all
-// messages, and Send returns an error with ReasonWindowFull if its limits are reached. To send less again after a break, let
+// messages, and Send returns an error with ReasonWindowFull if its limits are reached. If the data can be read again, use
+// [ClientStream.SendFrom] instead: it keeps nothing. To send less again after a break, let
 // Resume ask the server with another call how much it has, and tell that to [Resumption.Acknowledge]. If the server has all and
 // has answered already, Resume passes the answer to [Resumption.Deliver] and returns [Complete].
 //

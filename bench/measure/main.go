@@ -58,11 +58,11 @@ func main() {
 
 func (p plan) run(ctx context.Context) error {
 	fmt.Fprintf(os.Stdout, "%s, %d cores, %s\n\n", cpuModel(), runtime.GOMAXPROCS(0), runtime.Version())
-	head := []string{"", "bare ns"}
+	fmt.Fprint(os.Stdout, "| | bare ns |")
 	for _, c := range bench.Clients()[1:] {
-		head = append(head, string(c))
+		fmt.Fprintf(os.Stdout, " %s |", c)
 	}
-	fmt.Fprintf(os.Stdout, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
+	fmt.Fprintf(os.Stdout, "\n|---|%s\n", strings.Repeat("---|", len(bench.Clients())))
 	for _, w := range bench.Workloads() {
 		for _, size := range bench.Sizes() {
 			name := w.Name + "/" + bench.SizeName(size)
