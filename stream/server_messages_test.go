@@ -32,7 +32,7 @@ func TestServerMessagePolicies(t *testing.T) {
 			}
 		}
 	}
-	open := circuitbreaker.NewWithDefaults[any]()
+	open := circuitbreaker.NewBuilder[any]().WithDelay(time.Hour).Build()
 	open.Open()
 	for name, c := range map[string]struct {
 		handler func(bidi) error

@@ -90,7 +90,7 @@ func TestTimeoutsAreRetriedAndDenialsAreNot(t *testing.T) {
 		require.ErrorIs(t, err, timeout.ErrExceeded)
 		require.EqualValues(t, 4, stats.Snapshot().Attempts)
 
-		open := circuitbreaker.NewWithDefaults[any]()
+		open := circuitbreaker.NewBuilder[any]().WithDelay(time.Hour).Build()
 		open.Open()
 		began := time.Now()
 		_, err = call(t.Context(), unary.ClientInterceptor(

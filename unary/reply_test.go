@@ -146,7 +146,7 @@ func fails(code codes.Code) stub {
 func Test08PredicatesNeverSeeNil(t *testing.T) {
 	t.Parallel()
 	predicate := func(r any, err error) bool { return textOf(as[*response](r)) == "again" || err != nil }
-	open := circuitbreaker.NewWithDefaults[any]()
+	open := circuitbreaker.NewBuilder[any]().WithDelay(time.Hour).Build()
 	open.Open()
 	full := bulkhead.New[any](1)
 	require.True(t, full.TryAcquirePermit())

@@ -150,7 +150,7 @@ func TestWhatIsNoVerdict(t *testing.T) {
 		b.TryAcquirePermit()
 		return b
 	}
-	open := circuitbreaker.NewWithDefaults[any]()
+	open := circuitbreaker.NewBuilder[any]().WithDelay(time.Hour).Build()
 	open.Open()
 	ok := func(context.Context) error { return nil }
 	for name, c := range map[string]struct {
