@@ -84,6 +84,7 @@ func (l *link) release() linkState {
 
 // apply makes a fault happen, and tells of it as c.
 func (l *link) apply(fault Fault, c Cut) {
+	c.At = time.Now()
 	if !l.enter(fault, c) {
 		return
 	}
@@ -91,9 +92,9 @@ func (l *link) apply(fault Fault, c Cut) {
 	case FIN:
 		_ = l.client.CloseWrite()
 		_ = l.server.CloseWrite()
-	case RST, Truncate:
+	case RST, Truncate, Refusal:
 		l.disconnect()
-	case BlackHole, StallToServer, StallToClient:
+	case BlackHole, StallToServer, StallToClient, BlackHoleToServer, BlackHoleToClient:
 	}
 	if f := l.network.onCut.Load(); f != nil {
 		(*f)(c)
@@ -114,8 +115,15 @@ func (l *link) enter(fault Fault, c Cut) bool {
 		l.state = finished
 	case RST, Truncate:
 		l.state = closed
+	case Refusal:
+		l.state = closed
+		n.refuseLocked(fault.For)
 	case BlackHole:
 		l.state = dark
+	case BlackHoleToServer:
+		l.flows[ToServer].dark = true
+	case BlackHoleToClient:
+		l.flows[ToClient].dark = true
 	case StallToServer:
 		l.flows[ToServer].stalled = true
 	case StallToClient:
@@ -142,6 +150,7 @@ func (l *link) heal() {
 	n.mu.Lock()
 	wasDark := l.state == dark
 	for _, f := range l.flows {
+		wasDark = wasDark || f.dark && l.state == open
 		f.stalled = false
 	}
 	n.changed.Broadcast()
