@@ -99,6 +99,9 @@ type Fault struct {
 	// connections; if there is none, to the next one, at its first byte in Direction. Message, Where, Bytes and Total are
 	// not used.
 	Time time.Duration
+	// Pause is how long the connection stands still, both ways, before the fault happens: so long the peer can take in what has
+	// been forwarded. Zero: no time.
+	Pause time.Duration
 	// For is how long a black hole, a stall or a refusal lasts. Zero: until Heal.
 	For time.Duration
 }

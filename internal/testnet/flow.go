@@ -20,6 +20,7 @@ type flow struct {
 
 	// guarded by Network.mu
 	stalled bool
+	paused  bool  // the same, before a fault
 	dark    bool  // what arrives vanishes, in this direction
 	taken   int64 // bytes taken in hand; what faults count
 }
@@ -173,7 +174,7 @@ func (f *flow) await() linkState {
 	n := f.link.network
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for f.stalled && f.stateLocked() == open {
+	for (f.stalled || f.paused) && f.stateLocked() == open {
 		n.changed.Wait()
 	}
 	return f.stateLocked()

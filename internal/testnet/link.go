@@ -84,6 +84,10 @@ func (l *link) release() linkState {
 
 // apply makes a fault happen, and tells of it as c.
 func (l *link) apply(fault Fault, c Cut) {
+	if fault.Pause > 0 {
+		l.pause(fault, c)
+		return
+	}
 	c.At = time.Now()
 	if !l.enter(fault, c) {
 		return
@@ -99,6 +103,30 @@ func (l *link) apply(fault Fault, c Cut) {
 	if f := l.network.onCut.Load(); f != nil {
 		(*f)(c)
 	}
+}
+
+// pause stops both directions, and makes the fault happen after a while.
+func (l *link) pause(fault Fault, c Cut) {
+	wait := fault.Pause
+	fault.Pause = 0
+	n := l.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l.state != open {
+		return
+	}
+	for _, f := range l.flows {
+		f.paused = true
+	}
+	l.timers = append(l.timers, time.AfterFunc(wait, func() {
+		l.apply(fault, c)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for _, f := range l.flows {
+			f.paused = false
+		}
+		n.changed.Broadcast()
+	}))
 }
 
 // enter changes the state as a fault demands and takes a note of it. It reports false where the link is

@@ -16,7 +16,7 @@ import (
 
 func TestCutNow(t *testing.T) {
 	t.Parallel()
-	for kind := FIN; kind <= Truncate; kind++ {
+	for kind := FIN; kind <= Refusal; kind++ {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
 			inBoth(t, func(t *testing.T, w *world) {
@@ -32,9 +32,12 @@ func TestCutNow(t *testing.T) {
 				w.Cut(kind)
 				_ = stream.Send(&request{})
 				switch kind {
-				case BlackHole:
+				case BlackHole, BlackHoleToServer, BlackHoleToClient:
 					w.settle()
-					assert.Equal(t, 1, w.Stats().ToServer.Messages, "nothing gets through")
+					if kind != BlackHoleToClient {
+						assert.Equal(t, 1, w.Stats().ToServer.Messages, "nothing gets through")
+					}
+					assert.Equal(t, 1, w.Stats().ToClient.Messages, "nothing comes back")
 					assert.Equal(t, 1, w.Stats().Live)
 					w.Heal()
 				case StallToServer, StallToClient:
@@ -44,7 +47,7 @@ func TestCutNow(t *testing.T) {
 					_, err := stream.Recv()
 					require.NoError(t, err)
 					w.Cut(FIN)
-				case FIN, RST, Truncate:
+				case FIN, RST, Truncate, Refusal:
 				}
 				_, err = stream.Recv()
 				assert.Equal(t, codes.Unavailable, status.Code(err))
@@ -168,7 +171,7 @@ func TestStatsCountBeforeTheMessageArrives(t *testing.T) {
 // Whatever state a connection is in, Close ends it and all goroutines: the bubble and goleak see to that.
 func TestCloseInAnyState(t *testing.T) {
 	t.Parallel()
-	for kind := FIN; kind <= Truncate; kind++ {
+	for kind := FIN; kind <= Refusal; kind++ {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
 			inBoth(t, func(t *testing.T, w *world) {
