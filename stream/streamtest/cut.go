@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 )
@@ -33,7 +34,8 @@ type Scenario struct {
 // A run also fails if it takes longer than [WithLimit], if a handler or Run panics, or if a handler has not returned after its
 // connection has gone, and in a bubble if any other goroutine is left.
 //
-// A scenario of ten messages each way takes a few seconds. See [WithBudget] for longer ones. After ten failures the rest is left out.
+// A scenario of ten messages each way takes a few seconds. See [WithBudget] for longer ones. The rest is left out after ten
+// failures, and ten seconds after the first one.
 func CutEverywhere(t *testing.T, s Scenario, opts ...CutOption) {
 	t.Helper()
 	if s.Serve == nil || s.Run == nil {
@@ -45,7 +47,7 @@ func CutEverywhere(t *testing.T, s Scenario, opts ...CutOption) {
 	if base.err != nil {
 		t.Fatalf("without any fault: %v", base.text())
 	}
-	c.base = base.passages
+	c.base, c.calls = base.passages, base.calls
 	if c.messages() == 0 {
 		t.Fatal("streamtest: no message has passed, so there is no place to cut at: Run has to use cc")
 	}
@@ -69,13 +71,15 @@ type cutter struct {
 	budget   int // zero: none
 	seed     uint64
 	base     []passage // of the undisturbed run
+	calls    int       // the same
 
 	passed map[place]result // by the place of their only fault
 	runs   int
 	tried  int // places
 	failures,
 	missed int
-	stuck bool // a run does not end: what it uses is in an unknown state
+	failed time.Time // the first failure
+	stuck  bool      // a run does not end: what it uses is in an unknown state
 }
 
 // sample decides whether a sample is drawn, and from which seed.
@@ -161,7 +165,8 @@ func (c *cutter) second(t *testing.T, p place) {
 
 // over tells whether there should be no more runs. Zero: no budget.
 func (c *cutter) over(budget int) bool {
-	return c.failures >= mostFailures || c.stuck || budget > 0 && c.runs >= budget
+	enough := c.failures >= mostFailures || c.failures > 0 && time.Since(c.failed) > failing
+	return enough || c.stuck || budget > 0 && c.runs >= budget
 }
 
 // report fails the test if the run has failed.
@@ -173,7 +178,9 @@ func (c *cutter) report(t *testing.T, r result, places []place) (failed bool) {
 	if r.err == nil {
 		return false
 	}
-	c.failures++
+	if c.failures++; c.failures == 1 {
+		c.failed = time.Now()
+	}
 	t.Errorf("%s: %s\n%s", describe(places), r.text(), repeat(t.Name()))
 	return true
 }
@@ -191,8 +198,8 @@ func (c *cutter) summarize(t *testing.T, all int) {
 	switch {
 	case c.stuck:
 		t.Log("the rest is left out, as a run has not ended")
-	case c.failures >= mostFailures:
-		t.Logf("%d places have failed: the rest is left out", c.failures)
+	case c.over(0):
+		t.Logf("%d runs have failed: the rest is left out", c.failures)
 	case c.failures > 0:
 		t.Log("second cuts are left out, as first ones fail")
 	}

@@ -24,6 +24,7 @@ const (
 	tcpPause     = 10 * time.Millisecond
 	shortBudget  = 100
 	mostFailures = 10
+	failing      = 10 * time.Second // for more failures, after the first one
 )
 
 type cutOptions struct {
@@ -48,7 +49,7 @@ func cutOptionsOf(opts []CutOption) cutOptions {
 		}
 	}
 	o.pause = memoryPause
-	limit, lasts, kinds := memoryLimit, memoryLasts, []Kind{RST, FIN, BlackHole, StallToServer, StallToClient}
+	limit, lasts, kinds := memoryLimit, memoryLasts, []Kind{RST, FIN, Refusal, BlackHole, StallToServer, StallToClient}
 	if o.tcp {
 		o.pause = tcpPause
 		limit, lasts, kinds = tcpLimit, tcpLasts, []Kind{RST, FIN}
@@ -75,8 +76,8 @@ func WithDialOptions(opts ...grpc.DialOption) CutOption {
 	return cutOption(func(o *cutOptions) { o.dial = append(o.dial, opts...) })
 }
 
-// WithKinds sets what happens at each place. Default: RST, FIN, BlackHole, StallToServer and StallToClient; with WithTCP only RST
-// and FIN, since the others take their time. A kind that names a direction happens at places in that direction; Truncate only
+// WithKinds sets what happens at each place. Default: RST, FIN, Refusal, BlackHole, StallToServer and StallToClient; with WithTCP
+// only RST and FIN, since the others take their time. A kind that names a direction happens at places in that direction; Truncate only
 // inside a message.
 func WithKinds(kinds ...Kind) CutOption {
 	return cutOption(func(o *cutOptions) { o.kinds = slices.Clone(kinds) })

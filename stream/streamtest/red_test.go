@@ -22,18 +22,19 @@ const bugEnv = "STREAMTEST_BUG"
 func found() map[bug][]string {
 	const place = `cut \(\w+\) (before|in|after) (request|response) \d of \d`
 	return map[bug][]string{
-		resumeTooEarly:     {place + `.*replies: .*twice "ONE"`, `cut \(RST\) after response 3 of 5: replies: .*twice "TWO"`},
-		resumeTooLate:      {`cut \(RST\) after response 3 of 5: replies: .*lost "THREE"|has not returned`},
+		resumeTooEarly:     {place + `.*replies: .*twice "ONE"`, `cut \(RST\) after response 2 of 5: replies: .*twice "ONE"`},
+		resumeTooLate:      {`cut \(RST\) after response 2 of 5: the client gets nowhere: it has made \d+ calls, and 1 if nothing disturbs it`},
 		positionTooSoon:    {place + `.*replies: lost`},
 		acksByConnection:   {place + `.*: texts: twice`},
 		sendsBeforeReading: {place + `.*: texts: twice`},
-		serverDoubles:      {`cut \(RST\) after response 3 of 5: replies: .*twice "TWO"`},
+		serverDoubles:      {`cut \(RST\) after response 2 of 5: replies: .*twice "ONE"`},
 		handlerHangs:       {place + `.*: /grpc.testing.TestService/FullDuplexCall: a handler has not returned 10m0s after`, `chan receive.*synctest`, `chat_test.go:\d+`},
 		handlerLocks:       {place + `.*: nothing moves any more: a goroutine waits for a lock`, `sync.Mutex.Lock`, `chat_test.go:\d+`},
 		runPanics:          {place + `.*: the function Run panics: no client for this`, `chat_test.go:\d+`},
 		handlerPanics:      {`cut \(RST\) after response 3 of 5: the handler of /grpc.testing.TestService/FullDuplexCall panics: no handler`},
 		neverEnds:          {place + `.*: the function Run has not returned within 10m0s`, `chat_test.go:\d+`},
 		exits:              {place + `.*: the function Run has ended its goroutine`},
+		spins:              {`refusal (before|in|after) (request|response) \d of 5: the client gets nowhere`},
 		leaks:              {place + `.*: goroutines are left after the run`, `select \(no cases\)`, `chat_test.go:\d+`},
 	}
 }

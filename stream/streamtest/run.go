@@ -7,13 +7,10 @@ import (
 	"net"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/internal/testnet"
 )
@@ -24,6 +21,7 @@ type result struct {
 	stacks   string
 	cuts     []testnet.Cut
 	passages []passage
+	calls    int
 	stuck    bool
 }
 
@@ -78,22 +76,23 @@ func (c *cutter) play(w world, places []place) result {
 		faults = append(faults, c.fault(p))
 	}
 	w.ArmInOrder(faults...)
-	h := newHandlers()
+	h := newHandlers(c.mostCalls())
 	server := grpc.NewServer(append(c.options.server[:len(c.options.server):len(c.options.server)],
 		grpc.ChainStreamInterceptor(h.stream), grpc.ChainUnaryInterceptor(h.unary))...)
 	c.scenario.Serve(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(w.listener) }() // ends with the server, which end stops
-	conn, err := w.client(c.options.dial...)
+	conn, err := w.client(append(c.options.dial[:len(c.options.dial):len(c.options.dial)],
+		grpc.WithChainStreamInterceptor(h.callsStream), grpc.WithChainUnaryInterceptor(h.callsUnary))...)
 	if err != nil {
 		return result{err: errors.Join(fmt.Errorf("the client connection: %w", err), w.close())}
 	}
 	var r result
-	r.err = c.runScenario(conn, &r)
+	r.err = c.runScenario(conn, h, &r)
 	if panicked := h.panics(); panicked != nil { // tells more
 		r.err = panicked
 	}
-	r.cuts, r.passages = w.Cuts(), w.Passages()
+	r.cuts, r.passages, r.calls = w.Cuts(), w.Passages(), h.count()
 	if err := c.end(w, server, conn, h, &r); err != nil && r.err == nil {
 		r.err = err
 	}
@@ -104,7 +103,7 @@ func (c *cutter) play(w world, places []place) result {
 var errGoexit = errors.New("the function Run has ended its goroutine, with t.FailNow for example: return an error in place of that")
 
 // runScenario calls Run, and waits for its end.
-func (c *cutter) runScenario(conn *grpc.ClientConn, r *result) error {
+func (c *cutter) runScenario(conn *grpc.ClientConn, h *handlers, r *result) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	ended := make(chan error, 1)
@@ -118,22 +117,31 @@ func (c *cutter) runScenario(conn *grpc.ClientConn, r *result) error {
 		}()
 		err = c.scenario.Run(ctx, conn)
 	}()
-	if err, in := within(ended, c.options.limit); in {
-		return err
-	}
-	r.stacks = c.stacks()
 	late := fmt.Errorf("the function Run has not returned within %v", c.options.limit)
+	timer := time.NewTimer(c.options.limit)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timer.C:
+		r.stacks = c.stacks()
+	case <-h.tooMany:
+		late = fmt.Errorf("the client gets nowhere: it has made %d calls, and %d if nothing disturbs it", h.count(), c.calls)
+	}
 	cancel(late)
 	err, in := within(ended, c.options.limit)
 	switch {
 	case !in:
 		r.stuck = true
-		return fmt.Errorf("%w, nor after its context was cancelled", late)
+		return fmt.Errorf("%w; and it has not returned %v after its context was cancelled", late, c.options.limit)
 	case err != nil && !errors.Is(err, context.Canceled):
 		return fmt.Errorf("%w; after its context was cancelled it returned: %w", late, err)
 	}
 	return late
 }
+
+// mostCalls is how many calls a run may make.
+func (c *cutter) mostCalls() int { return 500 + 10*c.calls }
 
 // end ends the world, and sees that handlers return.
 func (c *cutter) end(w world, server *grpc.Server, conn *grpc.ClientConn, h *handlers, r *result) error {
@@ -173,84 +181,4 @@ func within(ch <-chan error, limit time.Duration) (error, bool) { //nolint:reviv
 	case <-timer.C:
 		return nil, false
 	}
-}
-
-// handlers counts the handlers that run.
-type handlers struct {
-	mu       sync.Mutex // guards the fields below
-	active   map[string]int
-	waiting  []chan error // closed when none is active
-	panicked error        // the first
-}
-
-func newHandlers() *handlers { return &handlers{active: make(map[string]int)} }
-
-func (h *handlers) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-	h.begin(info.FullMethod)
-	defer func() { h.end(info.FullMethod, recover(), &err) }()
-	return handler(srv, ss)
-}
-
-func (h *handlers) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (m any, err error) {
-	h.begin(info.FullMethod)
-	defer func() { h.end(info.FullMethod, recover(), &err) }()
-	return handler(ctx, req)
-}
-
-// begin counts a handler.
-func (h *handlers) begin(method string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.active[method]++
-}
-
-// end counts a handler that has returned, or has panicked with p.
-func (h *handlers) end(method string, p any, err *error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if p != nil {
-		*err = status.Errorf(codes.Internal, "the handler panics: %v", p)
-		if h.panicked == nil {
-			h.panicked = fmt.Errorf("the handler of %s panics: %v\n%s", method, p, debug.Stack())
-		}
-	}
-	if h.active[method]--; h.active[method] == 0 {
-		delete(h.active, method)
-	}
-	if len(h.active) == 0 {
-		for _, ch := range h.waiting {
-			close(ch)
-		}
-		h.waiting = nil
-	}
-}
-
-// idle returns a channel that is closed when no handler runs.
-func (h *handlers) idle() <-chan error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	ch := make(chan error)
-	if len(h.active) == 0 {
-		close(ch)
-		return ch
-	}
-	h.waiting = append(h.waiting, ch)
-	return ch
-}
-
-// running names the methods whose handlers run.
-func (h *handlers) running() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	names := make([]string, 0, len(h.active))
-	for method := range h.active {
-		names = append(names, method)
-	}
-	return strings.Join(names, ", ")
-}
-
-func (h *handlers) panics() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.panicked
 }
