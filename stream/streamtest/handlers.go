@@ -30,7 +30,7 @@ func newHandlers(most int) *handlers {
 	return &handlers{most: most, tooMany: make(chan struct{}), active: make(map[string]int)}
 }
 
-func (h *handlers) callsStream(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string,
+func (h *handlers) callsStream(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, //nolint:ireturn // of grpc
 	next grpc.Streamer, opts ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
 	h.call()

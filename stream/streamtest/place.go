@@ -98,14 +98,14 @@ func (c *cutter) messages() int {
 	return n
 }
 
-// places are all places for a first fault, with each kind that fits.
+// places are all places for a first fault, with each kind that fits: one kind after the other.
 func (c *cutter) places() []place {
 	var all []place
-	for i, passed := range c.base {
-		for _, p := range placesOf(passed, i+1, 0) {
-			p.of = passed.Begun[p.direction]
-			for _, k := range c.options.kinds {
-				if p.kind = k; p.fits() {
+	for _, k := range c.options.kinds {
+		for i, passed := range c.base {
+			for _, p := range placesOf(passed, i+1, 0) {
+				p.kind, p.of = k, passed.Begun[p.direction]
+				if p.fits() {
 					p.index = len(all)
 					all = append(all, p)
 				}
