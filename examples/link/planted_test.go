@@ -196,8 +196,8 @@ func (p *planted) store(l *link, m *linkpb.Frame) error {
 			return fmt.Errorf("frame %d: %w", m.GetNumber(), err)
 		}
 	}
-	p.server.mu.Lock()
-	defer p.server.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.got = append(p.got, m.GetText()) // fresh or not
 	_, err := l.replies.Add(&linkpb.Frame{Text: strings.ToUpper(m.GetText())})
 	return err

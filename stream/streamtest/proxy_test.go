@@ -45,8 +45,8 @@ func serve(t *testing.T, l net.Listener) {
 	t.Cleanup(server.Stop)
 }
 
-// talk sends and receives until the stream breaks, or n messages were echoed. It returns how many were.
-func talk(t *testing.T, conn *grpc.ClientConn, n int) (int, error) {
+// echoes sends and receives until the stream breaks, or n messages were echoed. It returns how many were.
+func echoes(t *testing.T, conn *grpc.ClientConn, n int) (int, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -82,10 +82,10 @@ func TestProxy(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
 
-	n, err := talk(t, conn, 10)
+	n, err := echoes(t, conn, 10)
 	assert.Equal(t, codes.Unavailable, status.Code(err))
 	assert.Equal(t, 2, n)
-	n, err = talk(t, conn, 10)
+	n, err = echoes(t, conn, 10)
 	assert.Equal(t, codes.Unavailable, status.Code(err))
 	assert.LessOrEqual(t, n, 4)
 	p.OnCut(nil)
@@ -98,7 +98,7 @@ func TestProxy(t *testing.T) {
 	}
 	p.Heal()
 	p.Delay(time.Millisecond)
-	n, err = talk(t, conn, 10)
+	n, err = echoes(t, conn, 10)
 	require.NoError(t, err)
 	assert.Equal(t, 10, n)
 
@@ -107,12 +107,12 @@ func TestProxy(t *testing.T) {
 		if len(p.Report().Cuts) == 5 {
 			break
 		}
-		_, _ = talk(t, conn, 20)
+		_, _ = echoes(t, conn, 20)
 	}
 	stop()
 	p.Arm(streamtest.Fault{Kind: streamtest.RST, Direction: streamtest.ToClient, Message: 1})
 	p.Disarm()
-	n, err = talk(t, conn, 10)
+	n, err = echoes(t, conn, 10)
 	require.NoError(t, err)
 	assert.Equal(t, 10, n)
 	r := p.Report()
@@ -136,9 +136,9 @@ func TestProxyOfATarget(t *testing.T) {
 	p.SetTarget(l.Addr().String())
 	conn, err := p.Client()
 	require.NoError(t, err)
-	_, err = talk(t, conn, 10)
+	_, err = echoes(t, conn, 10)
 	require.Error(t, err)
-	_, err = talk(t, conn, 10)
+	_, err = echoes(t, conn, 10)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
 	require.NoError(t, p.Close())
@@ -160,15 +160,15 @@ func TestNetworkInABubble(t *testing.T) {
 			_ = conn.Close()
 			_ = n.Close()
 		})
-		_, err = talk(t, conn, 1)
+		_, err = echoes(t, conn, 1)
 		require.NoError(t, err)
 		time.Sleep(time.Minute + time.Second)
 		begun := time.Now()
-		_, err = talk(t, conn, 1)
+		_, err = echoes(t, conn, 1)
 		require.Error(t, err, "nothing comes back")
 		assert.Equal(t, time.Minute, time.Since(begun), "until the caller gives up")
 		time.Sleep(time.Hour)
-		k, err := talk(t, conn, 5)
+		k, err := echoes(t, conn, 5)
 		require.Error(t, err)
 		assert.Equal(t, 1, k)
 		_, err = n.Dial(t.Context(), "anything")
