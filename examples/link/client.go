@@ -17,13 +17,13 @@ import (
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/examples/internal/stage"
 	"github.com/streamsafe/streamsafe/examples/link/linkpb"
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 func main() {
 	sv := &server{links: make(map[stream.StreamID]*link)}
-	stage.Main(sv.run, func(s *grpc.Server) { linkpb.RegisterLinkServer(s, sv) }, testnet.ToServer, 40)
+	stage.Main(sv.run, func(s *grpc.Server) { linkpb.RegisterLinkServer(s, sv) }, streamtest.ToServer, 40)
 }
 
 // callbacks tell the stream what it has to know of frames.
