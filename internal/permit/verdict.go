@@ -85,9 +85,13 @@ func (b *breaker) end(_ Permit, o Outcome, err error) {
 // halfOpenBreaker is a circuit breaker that was half-open when it gave the permit.
 type halfOpenBreaker breaker
 
-func (b *halfOpenBreaker) try(ctx context.Context, level int) (Permit, bool) { return (*breaker)(b).try(ctx, level) }
+func (b *halfOpenBreaker) try(ctx context.Context, level int) (Permit, bool) {
+	return (*breaker)(b).try(ctx, level)
+}
 
-func (b *halfOpenBreaker) acquire(ctx context.Context) (Permit, error) { return (*breaker)(b).acquire(ctx) }
+func (b *halfOpenBreaker) acquire(ctx context.Context) (Permit, error) {
+	return (*breaker)(b).acquire(ctx)
+}
 
 // end ends a permit of the trial. If there is no verdict, the next piece of work uses it (invariant 37).
 func (b *halfOpenBreaker) end(_ Permit, o Outcome, err error) {
