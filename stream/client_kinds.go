@@ -77,7 +77,8 @@ func ResilientServerStreaming[Req, Res any, S ServerStreaming[Res]](
 // messages, and Send returns an error with ReasonWindowFull if its limits are reached. If the data can be read again, use
 // [ClientStream.SendFrom] instead: it keeps nothing. To send less again after a break, let
 // Resume ask the server with another call how much it has, and tell that to [Resumption.Acknowledge]. If the server has all and
-// has answered already, Resume passes the answer to [Resumption.Deliver] and returns [Complete].
+// has answered already, Resume passes the answer to [Resumption.Deliver] and returns [Complete]. If it has all and its answer was lost,
+// the next attempt sends no message, only the half-close: let the metadata of the call say what it is about.
 //
 // There are no positions. Checkpoint, Control, Acked, Sequence's acknowledgements and WithEndless are errors.
 func ResilientClientStreaming[Req, Res any, S ClientStreaming[Req, Res]](

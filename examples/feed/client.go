@@ -11,11 +11,11 @@ import (
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/examples/feed/feedpb"
 	"github.com/streamsafe/streamsafe/examples/internal/stage"
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
-func main() { stage.Main(run, register, testnet.ToClient, 80) }
+func main() { stage.Main(run, register, streamtest.ToClient, 80) }
 
 // read hands over each event, until saw says that it was the last one.
 func read(ctx context.Context, client feedpb.FeedClient, saw func(*feedpb.Event) (last bool)) error {

@@ -17,25 +17,38 @@ import (
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/examples/internal/stage"
 	"github.com/streamsafe/streamsafe/examples/link/linkpb"
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 func main() {
 	sv := &server{links: make(map[stream.StreamID]*link)}
-	stage.Main(sv.run, func(s *grpc.Server) { linkpb.RegisterLinkServer(s, sv) }, testnet.ToServer, 40)
+	stage.Main(sv.run, func(s *grpc.Server) { linkpb.RegisterLinkServer(s, sv) }, streamtest.ToServer, 40)
 }
 
-// talk sends the texts and returns the replies.
-func talk(ctx context.Context, client linkpb.LinkClient, texts []string) (replies []string, err error) {
-	s, err := stream.Resilient(ctx, client.Talk, stream.Callbacks[linkpb.Frame, linkpb.Frame]{
+// callbacks tell the stream what it has to know of frames.
+func callbacks() stream.Callbacks[linkpb.Frame, linkpb.Frame] {
+	return stream.Callbacks[linkpb.Frame, linkpb.Frame]{
 		Checkpoint: func(f *linkpb.Frame) (checkpoint.Position, bool) {
 			return checkpoint.Position{Seq: f.GetNumber()}, f.GetNumber() > 0
 		},
 		Sequence: (*linkpb.Frame).GetNumber,
 		Acked:    func(f *linkpb.Frame) (uint64, bool) { return f.GetAck(), f.GetAck() > 0 },
 		Control:  func(f *linkpb.Frame) bool { return f.GetNumber() == 0 },
-	}, stream.LinkOptions(), stream.WithResumeMetadata())
+	}
+}
+
+// talk sends the texts and returns the replies.
+func talk(ctx context.Context, client linkpb.LinkClient, texts []string) (replies []string, err error) {
+	return talkBy(ctx, client, callbacks(), texts, stream.LinkOptions(), stream.WithResumeMetadata())
+}
+
+// talkBy is talk with other callbacks and options.
+func talkBy(
+	ctx context.Context, client linkpb.LinkClient, cb stream.Callbacks[linkpb.Frame, linkpb.Frame], texts []string,
+	opts ...stream.ClientOption,
+) (replies []string, err error) {
+	s, err := stream.Resilient(ctx, client.Talk, cb, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -74,5 +87,5 @@ func (sv *server) run(ctx context.Context, on *stage.Stage) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(stage.Check(on, "frames", texts, sv.got), stage.Check(on, "replies", want, replies))
+	return errors.Join(stage.Check(on, "frames", texts, sv.frames()), stage.Check(on, "replies", want, replies))
 }

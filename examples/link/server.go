@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -71,6 +72,13 @@ func (sv *server) link(id stream.StreamID) *link {
 		sv.links[id] = &link{stream.NewDeduplicator(0), stream.NewWindow[linkpb.Frame](0, stream.ReplayLimits{})}
 	}
 	return sv.links[id]
+}
+
+// frames returns what clients have sent.
+func (sv *server) frames() []string {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	return slices.Clone(sv.got)
 }
 
 // take takes a frame in, once.

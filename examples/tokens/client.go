@@ -15,11 +15,11 @@ import (
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/examples/internal/stage"
 	"github.com/streamsafe/streamsafe/examples/tokens/tokenspb"
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
-func main() { stage.Main(run, register, testnet.ToClient, 40) }
+func main() { stage.Main(run, register, streamtest.ToClient, 40) }
 
 // generate returns the tokens of the answer.
 func generate(ctx context.Context, client tokenspb.ModelClient, prompt string) (got []string, err error) {

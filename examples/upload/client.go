@@ -11,20 +11,22 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/streamsafe/streamsafe/examples/internal/stage"
 	"github.com/streamsafe/streamsafe/examples/upload/uploadpb"
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 func main() {
 	server := &store{files: make(map[string][]string)}
-	stage.Main(server.check, server.register, testnet.ToServer, 40)
+	stage.Main(server.check, server.register, streamtest.ToServer, 40)
 }
 
 // upload sends the chunks of a file, and returns how many the server has.
 func upload(ctx context.Context, client uploadpb.StoreClient, id string, chunks []string) (uint64, error) {
+	ctx = metadata.AppendToOutgoingContext(ctx, fileKey, id) // after a break there may be no chunk left to say it with
 	s, err := stream.ResilientClientStreaming(ctx, client.Upload, stream.Callbacks[uploadpb.Chunk, uploadpb.Receipt]{
 		Resume: func(ctx context.Context, r *stream.Resumption[uploadpb.Chunk, uploadpb.Receipt]) error {
 			if r.Attempt() == 1 {
@@ -61,5 +63,5 @@ func (s *store) check(ctx context.Context, on *stage.Stage) error {
 	if stored != uint64(len(chunks)) {
 		return fmt.Errorf("the receipt is for %d chunks, not %d", stored, len(chunks))
 	}
-	return stage.Check(on, "chunks", chunks, s.files["1"])
+	return stage.Check(on, "chunks", chunks, s.chunks("1"))
 }

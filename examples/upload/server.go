@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/examples/upload/uploadpb"
 )
@@ -19,18 +23,24 @@ type store struct {
 	files map[string][]string
 }
 
-// Upload takes the chunks that follow those that are there.
+// fileKey is the metadata that names the file of an upload.
+const fileKey = "file"
+
+// Upload takes the chunks that follow those that are there. If only the receipt was lost, no chunk comes.
 func (s *store) Upload(up uploadpb.Store_UploadServer) error {
-	for id := ""; ; {
+	ids := metadata.ValueFromIncomingContext(up.Context(), fileKey)
+	if len(ids) != 1 {
+		return status.Error(codes.InvalidArgument, "the metadata has to name one file")
+	}
+	for {
 		chunk, err := up.Recv()
 		switch {
 		case errors.Is(err, io.EOF):
-			return up.SendAndClose(&uploadpb.Receipt{Chunks: s.add(id, nil)})
+			return up.SendAndClose(&uploadpb.Receipt{Chunks: s.add(ids[0], nil)})
 		case err != nil:
 			return err
 		}
-		id = chunk.GetId()
-		s.add(id, chunk)
+		s.add(ids[0], chunk)
 	}
 }
 
@@ -42,6 +52,13 @@ func (s *store) add(id string, chunk *uploadpb.Chunk) uint64 {
 		s.files[id] = append(s.files[id], string(chunk.GetData()))
 	}
 	return uint64(len(s.files[id]))
+}
+
+// chunks returns what there is of a file.
+func (s *store) chunks(id string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.files[id])
 }
 
 // Status implements [uploadpb.StoreServer].

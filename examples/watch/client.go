@@ -15,16 +15,19 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/streamsafe/streamsafe/examples/internal/stage"
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 type status = healthpb.HealthCheckResponse_ServingStatus
 
-func main() {
+func main() { stage.Main(run, register, streamtest.ToClient, 10, survives()) }
+
+// survives makes the watches of a stock client resilient.
+func survives() grpc.DialOption {
 	resilient := stream.ForMethod(healthpb.Health_Watch_FullMethodName,
 		stream.Callbacks[healthpb.HealthCheckRequest, healthpb.HealthCheckResponse]{}, stream.WithEndless(), stream.WithRestart())
-	stage.Main(run, register, testnet.ToClient, 10, grpc.WithStreamInterceptor(stream.ClientInterceptor(resilient)))
+	return grpc.WithStreamInterceptor(stream.ClientInterceptor(resilient))
 }
 
 // watch hands over each change of the health.

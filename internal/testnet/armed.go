@@ -1,6 +1,9 @@
 package testnet
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // sequence is a line of faults of which only the first is armed. Network.mu guards it.
 type sequence struct {
@@ -8,6 +11,8 @@ type sequence struct {
 	base  Traffic // of fault's direction, when it was armed
 	on    *link   // that carries the message of a fault placed in total; nil: it has not begun
 	next  func() (Fault, bool)
+
+	armings int // faults by time that were armed
 }
 
 // arm adds a sequence of faults.
@@ -36,7 +41,50 @@ func (n *Network) armSequence(next func() (Fault, bool)) *sequence {
 func (n *Network) advanceLocked(s *sequence) bool {
 	f, ok := s.next()
 	s.fault, s.base, s.on = f, n.taken[f.Direction], nil
+	if ok && f.Time > 0 {
+		s.armings++
+		arming := s.armings
+		time.AfterFunc(f.Time, func() { n.due(s, arming) }) // does nothing if the fault is no longer armed
+	}
 	return ok
+}
+
+// due makes a fault by time happen.
+func (n *Network) due(s *sequence, arming int) {
+	n.mu.Lock()
+	if s.armings != arming || !slices.Contains(n.armed, s) {
+		n.mu.Unlock()
+		return
+	}
+	fault := s.fault
+	var on []*link
+	for _, l := range n.links {
+		if (l.state == open || l.state == dark) && (fault.Connection == 0 || fault.Connection == l.number) {
+			on = append(on, l)
+		}
+	}
+	if len(on) == 0 { // the next connection, at its first byte
+		s.fault.Time, s.fault.Message, s.fault.Bytes, s.fault.Total = 0, 0, 0, false
+		n.mu.Unlock()
+		return
+	}
+	n.doneLocked(s)
+	n.mu.Unlock()
+	slices.SortFunc(on, func(a, b *link) int { return a.number - b.number })
+	for _, l := range on {
+		if fault.Kind == Truncate {
+			l.truncateNext()
+			continue
+		}
+		l.apply(fault, Cut{Kind: fault.Kind, Connection: l.number})
+	}
+}
+
+// doneLocked arms what follows the fault of s, which has been met.
+func (n *Network) doneLocked(s *sequence) {
+	if !n.advanceLocked(s) {
+		n.armed = slices.DeleteFunc(n.armed, func(other *sequence) bool { return other == s })
+	}
 }
 
 // match returns the first fault that p meets, and how many bytes of p are to pass before it. The fault is then armed no
@@ -44,7 +92,7 @@ func (n *Network) advanceLocked(s *sequence) bool {
 func (n *Network) match(f *flow, p piece) (at int, hit Fault, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if f.link.state != open {
+	if f.stateLocked() != open {
 		return 0, Fault{}, false
 	}
 	total := &n.taken[f.direction]
@@ -71,16 +119,14 @@ func (n *Network) match(f *flow, p piece) (at int, hit Fault, ok bool) {
 		return 0, Fault{}, false
 	}
 	hit = first.fault
-	if !n.advanceLocked(first) {
-		n.armed = slices.DeleteFunc(n.armed, func(s *sequence) bool { return s == first })
-	}
+	n.doneLocked(first)
 	return at, hit, true
 }
 
 // meets tells whether the armed fault lies in p, and how many bytes of p come before it.
 func (s *sequence) meets(f *flow, p piece, totalBytes int64) (int, bool) {
 	fault := s.fault
-	if fault.Direction != f.direction || fault.Connection != 0 && fault.Connection != f.link.number {
+	if fault.Time > 0 || fault.Direction != f.direction || fault.Connection != 0 && fault.Connection != f.link.number {
 		return 0, false
 	}
 	if fault.Message == 0 {

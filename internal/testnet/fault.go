@@ -41,11 +41,22 @@ const (
 	// Truncate forwards half of a message and resets the connection. Where makes no difference to it. As an argument
 	// of [Network.Cut] it waits for the next bytes that a connection carries, and forwards half of those.
 	Truncate
+	// BlackHoleToServer makes bytes to the server vanish, the news that the client has closed included. The other way works.
+	// Heal resets the connection.
+	BlackHoleToServer
+	// BlackHoleToClient makes bytes to the client vanish, the news that the server has closed included. The other way works.
+	// Heal resets the connection.
+	BlackHoleToClient
+	// Refusal resets the connection, and refuses new ones until Heal, or for the time of the fault: a server that is down.
+	Refusal
 )
 
 // String returns the kind's name.
 func (k Kind) String() string {
-	return name([]string{"FIN", "RST", "black hole", "stall to server", "stall to client", "truncate"}, int(k))
+	return name([]string{
+		"FIN", "RST", "black hole", "stall to server", "stall to client", "truncate",
+		"black hole to server", "black hole to client", "refusal",
+	}, int(k))
 }
 
 // Where is a place relative to a message.
@@ -84,12 +95,22 @@ type Fault struct {
 	Total bool
 	// Connection is the number of the only connection that the fault may happen to, from 1. Zero: any.
 	Connection int
-	// For is how long a black hole or a stall lasts. Zero: until Heal.
+	// Time, if greater than zero, is when the fault happens, counted from the moment it was armed. It happens to all live
+	// connections; if there is none, to the next one, at its first byte in Direction. Message, Where, Bytes and Total are
+	// not used.
+	Time time.Duration
+	// Pause is how long the connection stands still, both ways, before the fault happens: so long the peer can take in what has
+	// been forwarded. Zero: no time.
+	Pause time.Duration
+	// For is how long a black hole, a stall or a refusal lasts. Zero: until Heal.
 	For time.Duration
 }
 
 // String describes the fault in a few words.
 func (f Fault) String() string {
+	if f.Time > 0 {
+		return fmt.Sprintf("%v after %v", f.Kind, f.Time)
+	}
 	if f.Message == 0 {
 		return fmt.Sprintf("%v after %d bytes %v", f.Kind, f.Bytes, f.Direction)
 	}
@@ -102,12 +123,14 @@ type Cut struct {
 	Kind Kind
 	// Connection is the number of the connection it happened to, from 1.
 	Connection int
-	// Direction is that of the message. It is ToServer after [Network.Cut].
+	// Direction is that of the message. It is ToServer after [Network.Cut], and for a fault by time.
 	Direction Direction
 	// Message is the number that the message has on its connection. Zero: the place was not one of a message.
 	Message int
 	// Where is the place relative to Message.
 	Where Where
+	// At is when it happened.
+	At time.Time
 }
 
 func name(names []string, i int) string {

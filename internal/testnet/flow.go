@@ -20,6 +20,8 @@ type flow struct {
 
 	// guarded by Network.mu
 	stalled bool
+	paused  bool  // the same, before a fault
+	dark    bool  // what arrives vanishes, in this direction
 	taken   int64 // bytes taken in hand; what faults count
 }
 
@@ -108,6 +110,7 @@ func (f *flow) forwardPiece(p piece) bool {
 // hold adds p to the bytes to be written, and writes them where a message ends and somebody wants to know.
 func (f *flow) hold(p piece) bool {
 	f.out = append(f.out, p.data...)
+	f.link.network.note(f, p)
 	if len(p.data) == 0 || !p.ends() {
 		return true
 	}
@@ -155,6 +158,14 @@ func (f *flow) state() linkState {
 	n := f.link.network
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return f.stateLocked()
+}
+
+// stateLocked is the state of the link, as far as this direction is concerned.
+func (f *flow) stateLocked() linkState {
+	if f.dark && f.link.state == open {
+		return dark
+	}
 	return f.link.state
 }
 
@@ -163,8 +174,8 @@ func (f *flow) await() linkState {
 	n := f.link.network
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for f.stalled && f.link.state == open {
+	for (f.stalled || f.paused) && f.stateLocked() == open {
 		n.changed.Wait()
 	}
-	return f.link.state
+	return f.stateLocked()
 }

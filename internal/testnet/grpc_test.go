@@ -48,12 +48,12 @@ func (w *world) settle() {
 // forEachFault runs a test for every fault at every message of a direction, in both worlds.
 func forEachFault(t *testing.T, d Direction, test func(t *testing.T, w *world, f Fault, happened <-chan Cut)) {
 	t.Helper()
-	for kind := FIN; kind <= Truncate; kind++ {
+	for kind := FIN; kind <= Refusal; kind++ {
 		for where := Before; where <= After; where++ {
 			for n := 1; n <= sent; n++ {
 				f := Fault{Kind: kind, Direction: d, Message: n, Where: where}
-				if kind == StallToServer && d == ToClient || kind == StallToClient && d == ToServer {
-					continue // TestStallTheOtherWay
+				if other(kind, d) {
+					continue // TestStallTheOtherWay, TestBlackHoleOneWay
 				}
 				t.Run(f.String(), func(t *testing.T) {
 					t.Parallel()
@@ -71,6 +71,14 @@ func forEachFault(t *testing.T, d Direction, test func(t *testing.T, w *world, f
 			}
 		}
 	}
+}
+
+// other tells whether the kind is about the other direction than d.
+func other(kind Kind, d Direction) bool {
+	if d == ToClient {
+		return kind == StallToServer || kind == BlackHoleToServer
+	}
+	return kind == StallToClient || kind == BlackHoleToClient
 }
 
 // What a gRPC client hands over is exact: messages that have arrived come before the error.
@@ -100,8 +108,8 @@ func TestClientReceives(t *testing.T) {
 		}()
 		<-happened
 		switch f.Kind {
-		case FIN, RST, Truncate:
-		case BlackHole:
+		case FIN, RST, Truncate, Refusal:
+		case BlackHole, BlackHoleToServer, BlackHoleToClient:
 			got.reaches(wholeAt(f))
 			w.settle()
 			assert.Empty(t, failed, "the stream stays open")
@@ -147,10 +155,10 @@ func TestServerReceives(t *testing.T) {
 		}
 		<-happened
 		switch f.Kind {
-		case FIN, RST, Truncate:
+		case FIN, RST, Truncate, Refusal:
 			_, err := stream.Recv()
 			assert.Equal(t, codes.Unavailable, status.Code(err))
-		case BlackHole:
+		case BlackHole, BlackHoleToServer, BlackHoleToClient:
 			got.reaches(wholeAt(f))
 			w.settle()
 			assert.Empty(t, ended, "the handler goes on")

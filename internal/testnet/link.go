@@ -84,6 +84,11 @@ func (l *link) release() linkState {
 
 // apply makes a fault happen, and tells of it as c.
 func (l *link) apply(fault Fault, c Cut) {
+	if fault.Pause > 0 {
+		l.pause(fault, c)
+		return
+	}
+	c.At = time.Now()
 	if !l.enter(fault, c) {
 		return
 	}
@@ -91,13 +96,37 @@ func (l *link) apply(fault Fault, c Cut) {
 	case FIN:
 		_ = l.client.CloseWrite()
 		_ = l.server.CloseWrite()
-	case RST, Truncate:
+	case RST, Truncate, Refusal:
 		l.disconnect()
-	case BlackHole, StallToServer, StallToClient:
+	case BlackHole, StallToServer, StallToClient, BlackHoleToServer, BlackHoleToClient:
 	}
 	if f := l.network.onCut.Load(); f != nil {
 		(*f)(c)
 	}
+}
+
+// pause stops both directions, and makes the fault happen after a while.
+func (l *link) pause(fault Fault, c Cut) {
+	wait := fault.Pause
+	fault.Pause = 0
+	n := l.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l.state != open {
+		return
+	}
+	for _, f := range l.flows {
+		f.paused = true
+	}
+	l.timers = append(l.timers, time.AfterFunc(wait, func() {
+		l.apply(fault, c)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for _, f := range l.flows {
+			f.paused = false
+		}
+		n.changed.Broadcast()
+	}))
 }
 
 // enter changes the state as a fault demands and takes a note of it. It reports false where the link is
@@ -114,8 +143,15 @@ func (l *link) enter(fault Fault, c Cut) bool {
 		l.state = finished
 	case RST, Truncate:
 		l.state = closed
+	case Refusal:
+		l.state = closed
+		n.refuseLocked(fault.For)
 	case BlackHole:
 		l.state = dark
+	case BlackHoleToServer:
+		l.flows[ToServer].dark = true
+	case BlackHoleToClient:
+		l.flows[ToClient].dark = true
 	case StallToServer:
 		l.flows[ToServer].stalled = true
 	case StallToClient:
@@ -142,6 +178,7 @@ func (l *link) heal() {
 	n.mu.Lock()
 	wasDark := l.state == dark
 	for _, f := range l.flows {
+		wasDark = wasDark || f.dark && l.state == open
 		f.stalled = false
 	}
 	n.changed.Broadcast()

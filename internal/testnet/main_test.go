@@ -5,6 +5,7 @@ import (
 	"net"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -101,3 +102,11 @@ func (w *world) serve(t *testing.T, handle func(serverStream) error) testpb.Test
 }
 
 func sized(n int) *testpb.Payload { return &testpb.Payload{Body: make([]byte, n)} }
+
+// timeless is cuts without the time at which they happened.
+func timeless(cuts []Cut) []Cut {
+	for i := range cuts {
+		cuts[i].At = time.Time{}
+	}
+	return cuts
+}

@@ -14,6 +14,7 @@ import (
 type Network struct {
 	delay     atomic.Int64 // time.Duration
 	onMessage atomic.Pointer[func(connection int, d Direction, n int)]
+	recording atomic.Bool
 	onCut     atomic.Pointer[func(Cut)]
 	closing   chan struct{}  // closed by close
 	running   sync.WaitGroup // links, and what a world adds
@@ -22,6 +23,8 @@ type Network struct {
 	changed   sync.Cond  // the state of a link, or a stall
 	closed    bool
 	refusing  bool
+	refuseFor time.Time // until when new connections are refused
+	record    *record   // nil: nothing is recorded
 	links     map[int]*link
 	armed     []*sequence
 	taken     [2]Traffic // what faults count: begun messages, and bytes in hand
@@ -96,7 +99,16 @@ func (n *Network) Disarm() {
 func (n *Network) Refuse(refuse bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.refusing = refuse
+	n.refusing, n.refuseFor = refuse, time.Time{}
+}
+
+// refuseLocked refuses new connections for a while. Zero: until Heal.
+func (n *Network) refuseLocked(d time.Duration) {
+	if d <= 0 {
+		n.refusing = true
+		return
+	}
+	n.refuseFor = time.Now().Add(d)
 }
 
 // Delay sets how long bytes travel, each way. It holds for bytes sent from now on. Zero or less: no time at all.
@@ -184,7 +196,7 @@ func (n *Network) join(client, server endpoint) bool {
 func (n *Network) refuses() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.refusing || n.closed {
+	if n.refusing || n.closed || time.Now().Before(n.refuseFor) {
 		n.refused++
 		return true
 	}

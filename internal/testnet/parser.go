@@ -2,6 +2,7 @@ package testnet
 
 import (
 	"encoding/binary"
+	"hash/maphash"
 	"iter"
 	"math"
 	"strings"
@@ -30,6 +31,7 @@ type message struct {
 	size   int64 // with the prefix; zero until the prefix has passed
 	passed int64 // bytes, prefix included
 	prefix []byte
+	sum    *maphash.Hash // of what was forwarded, if the network records
 }
 
 // piece is a run of bytes to be forwarded. It belongs to one message at most.

@@ -12,21 +12,21 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 // Stage is a server, a proxy before it that cuts connections, and a connection of a client through that.
 type Stage struct {
 	*grpc.ClientConn
 
-	network *testnet.TCP
+	network *streamtest.Proxy
 	server  *grpc.Server
 }
 
 // open starts a server with what register registers, and a network that cuts about every so many messages in a direction.
-func open(register func(*grpc.Server), direction testnet.Direction, messages int, opts ...grpc.DialOption) (*Stage, error) {
-	network, err := testnet.NewTCP("")
+func open(register func(*grpc.Server), direction streamtest.Direction, messages int, opts ...grpc.DialOption) (*Stage, error) {
+	network, err := streamtest.NewProxy("")
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func open(register func(*grpc.Server), direction testnet.Direction, messages int
 		s.close()
 		return nil, err
 	}
-	network.Chaos(testnet.Chaos{Seed: 1, Directions: []testnet.Direction{direction}, Messages: messages, Limit: 10})
+	network.Chaos(streamtest.Chaos{Seed: 1, Directions: []streamtest.Direction{direction}, Messages: messages, Limit: 10})
 	return s, nil
 }
 
@@ -78,7 +78,7 @@ func Check[T comparable](s *Stage, what string, want, got []T) error {
 			}
 		}
 	}
-	_, err := fmt.Fprintf(os.Stdout, "%s=%d cuts=%d lost=%d duplicated=%d reordered=%d\n", what, len(got), len(s.network.Cuts()), lost, duplicated, reordered)
+	_, err := fmt.Fprintf(os.Stdout, "%s=%d cuts=%d lost=%d duplicated=%d reordered=%d\n", what, len(got), len(s.network.Report().Cuts), lost, duplicated, reordered)
 	if lost+duplicated+reordered > 0 {
 		return errors.New("what arrived is not what was sent")
 	}
@@ -88,7 +88,7 @@ func Check[T comparable](s *Stage, what string, want, got []T) error {
 // Main is the main function of an example: it runs run for a minute at most, on a stage as that of open.
 func Main(
 	run func(ctx context.Context, s *Stage) error,
-	register func(*grpc.Server), direction testnet.Direction, messages int, opts ...grpc.DialOption,
+	register func(*grpc.Server), direction streamtest.Direction, messages int, opts ...grpc.DialOption,
 ) {
 	s, err := open(register, direction, messages, opts...)
 	if err == nil {

@@ -29,7 +29,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type StoreClient interface {
-	// Upload takes the chunks of a file. It may be called again with the same id, and goes on after the chunks that it has.
+	// Upload takes the chunks of a file. It may be called again with the same id, and goes on after the chunks that it has. The metadata
+	// "file" has the id, too: after a break there may be no chunk left.
 	Upload(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Chunk, Receipt], error)
 	// Status says how much there is of a file.
 	Status(ctx context.Context, in *File, opts ...grpc.CallOption) (*Receipt, error)
@@ -70,7 +71,8 @@ func (c *storeClient) Status(ctx context.Context, in *File, opts ...grpc.CallOpt
 // All implementations must embed UnimplementedStoreServer
 // for forward compatibility.
 type StoreServer interface {
-	// Upload takes the chunks of a file. It may be called again with the same id, and goes on after the chunks that it has.
+	// Upload takes the chunks of a file. It may be called again with the same id, and goes on after the chunks that it has. The metadata
+	// "file" has the id, too: after a break there may be no chunk left.
 	Upload(grpc.ClientStreamingServer[Chunk, Receipt]) error
 	// Status says how much there is of a file.
 	Status(context.Context, *File) (*Receipt, error)

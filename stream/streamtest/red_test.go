@@ -1,0 +1,92 @@
+package streamtest_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/streamsafe/streamsafe/stream/streamtest"
+)
+
+// Each bug has to be found, and named by its place. Each broken chat runs in a process of its own.
+
+const bugEnv = "STREAMTEST_BUG"
+
+// found is how a bug shows. Each text is a regular expression.
+func found() map[bug][]string {
+	const place = `cut \(\w+\) (before|in|after) (request|response) \d of \d`
+	return map[bug][]string{
+		resumeTooEarly:     {place + `.*replies: .*twice "ONE"`, `cut \(RST\) after response 2 of 5: replies: .*twice "ONE"`},
+		resumeTooLate:      {`cut \(RST\) after response 2 of 5: the client gets nowhere: it has made \d+ calls, and 1 if nothing disturbs it`},
+		positionTooSoon:    {place + `.*replies: lost`},
+		acksByConnection:   {place + `.*: texts: twice`},
+		sendsBeforeReading: {place + `.*: texts: twice`},
+		serverDoubles:      {`cut \(RST\) after response 2 of 5: replies: .*twice "ONE"`},
+		handlerHangs:       {place + `.*: /grpc.testing.TestService/FullDuplexCall: a handler has not returned 10m0s after`, `chan receive.*synctest`, `chat_test.go:\d+`},
+		handlerLocks:       {place + `.*: nothing moves any more: a goroutine waits for a lock`, `sync.Mutex.Lock`, `chat_test.go:\d+`},
+		runPanics:          {place + `.*: the function Run panics: no client for this`, `chat_test.go:\d+`},
+		handlerPanics:      {`cut \(RST\) after response 3 of 5: the handler of /grpc.testing.TestService/FullDuplexCall panics: no handler`},
+		neverEnds:          {place + `.*: the function Run has not returned within 10m0s`, `chat_test.go:\d+`},
+		exits:              {place + `.*: the function Run has ended its goroutine`},
+		spins:              {`refusal (before|in|after) (request|response) \d of 5: the client gets nowhere`},
+		leaks:              {place + `.*: goroutines are left after the run`, `select \(no cases\)`, `chat_test.go:\d+`},
+	}
+}
+
+func TestBugsAreFound(t *testing.T) {
+	t.Parallel()
+	for b, texts := range found() {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			out := inChild(t, b, "^TestInChild$")
+			for _, text := range texts {
+				assert.Regexp(t, text, out)
+			}
+			if t.Failed() {
+				return
+			}
+			command := command(t, out)
+			again := inChild(t, b, command)
+			assert.Contains(t, again, "'"+command+"'", "the command repeats the failure")
+			assert.Less(t, strings.Count(again, "=== RUN"), 5, "and little else")
+		})
+	}
+}
+
+// command is the pattern that repeats a failure: one at a response, if there is one. A server's handler may miss what has arrived.
+func command(t *testing.T, out string) string {
+	t.Helper()
+	all := regexp.MustCompile(`repeat it: go test -run '(.*)' \.\n`).FindAllStringSubmatch(out, -1)
+	require.NotEmpty(t, all)
+	for _, m := range all {
+		if strings.Contains(m[1], "after_response") {
+			return m[1]
+		}
+	}
+	return all[0][1]
+}
+
+// inChild runs a test of this binary on a chat with a bug, in a process of its own, and returns what it printed.
+func inChild(t *testing.T, b bug, run string) string {
+	t.Helper()
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+run, "-test.timeout=3m", "-test.v")
+	child.Env = append(os.Environ(), bugEnv+"="+string(b))
+	out, err := child.CombinedOutput()
+	_, failed := errors.AsType[*exec.ExitError](err)
+	require.True(t, failed, "a chat with this bug has passed: %s\n%s", b, out)
+	return string(out)
+}
+
+func TestInChild(t *testing.T) { //nolint:paralleltest // skipped, or alone in its process
+	b := bug(os.Getenv(bugEnv))
+	if b == "" {
+		t.Skip("runs in a process of its own, for TestBugsAreFound")
+	}
+	streamtest.CutEverywhere(t, chat(b))
+}
