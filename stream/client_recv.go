@@ -102,8 +102,9 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 	}
 	in := inbox.Arrival[Res]{Message: m, Epoch: a.epoch}
 	if at := s.callbacks.Checkpoint; at != nil {
-		in.Position, in.HasPosition = at(m)
-		in.HasPosition = in.HasPosition && (in.Position.Seq != 0 || !in.Position.IsZero())
+		p, ok := at(m)
+		in.Position.Lineage, in.Position.Seq, in.Position.Token = p.Lineage, p.Seq, p.Token
+		in.HasPosition = ok && (p.Seq != 0 || !p.IsZero())
 	}
 	if control := s.callbacks.Control; control != nil {
 		in.Control = control(m)

@@ -55,16 +55,22 @@ func (s *ServerStream) runApart(srv any, handler grpc.StreamHandler) error {
 	return s.conclude()
 }
 
+// mostSendWait bounds the wait for a SendMsg that the end of its stream wakes.
+const mostSendWait = 100 * time.Millisecond
+
 // awaitSend waits a moment for a SendMsg in flight, over ServeHTTP: if it fails when the status was written, grpc may write the
 // status of that failure over it.
 func (s *ServerStream) awaitSend() {
-	if s.ctx.Value(http.ServerContextKey) == nil {
-		return
-	}
-	for began := time.Now(); s.sending.Load() != 0 && time.Since(began) < mostLead; {
-		time.Sleep(time.Millisecond)
+	if s.overHTTP() && s.sending.Load() != 0 {
+		select {
+		case <-s.lastSent:
+		case <-time.After(mostSendWait):
+		}
 	}
 }
+
+// overHTTP reports whether the server of net/http carries the stream.
+func (s *ServerStream) overHTTP() bool { return s.ctx.Value(http.ServerContextKey) != nil }
 
 // endsWith tells the client why the stream was ended early.
 func (s *ServerStream) endsWith(end *EndedError) error {

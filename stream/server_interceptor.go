@@ -86,6 +86,9 @@ func (v *server) newStream(ss grpc.ServerStream, method string) *ServerStream {
 	ctx, cancel := context.WithCancelCause(ss.Context())
 	s.ctx, s.cancel = context.WithValue(ctx, serverKey{}, s), cancel
 	s.ticks.Store(1)
+	if s.overHTTP() {
+		s.lastSent = make(chan struct{}, 1)
+	}
 	s.counts, s.messages = v.options.counts(), v.options.counters.messages()
 	return s
 }

@@ -176,7 +176,7 @@ func TestMaxAgeInTheMiddleOfSends(t *testing.T) {
 			var rounds sync.WaitGroup
 			for range 10 {
 				rounds.Go(func() { // ends after its rounds
-					for range 25 {
+					for range 100 {
 						s, err := h.client.FullDuplexCall(t.Context())
 						if assert.NoError(t, err) {
 							assert.Equal(t, codes.Unauthenticated, endOf(t, s).Code())

@@ -41,6 +41,8 @@ type ServerStream struct {
 	done   chan struct{}          // closed when the stream holds nothing any more: its handler has returned
 	stops  []func()               // of timers; owned by the goroutine of the interceptor
 
+	lastSent chan struct{} // nil, or gets the end of a SendMsg that the end of the stream has met; buffered
+
 	ticks     atomic.Uint64 // of the timer that watches the limits, from 1
 	receiving atomic.Uint64 // the tick at which the RecvMsg in flight began; 0: none
 	sending   atomic.Uint64 // the same for SendMsg
@@ -104,6 +106,12 @@ func (s *ServerStream) send(m any) error {
 	}
 	err := s.ServerStream.SendMsg(m)
 	s.sending.Store(0)
+	if s.endedEarly() != nil {
+		select {
+		case s.lastSent <- struct{}{}: // for awaitSend
+		default:
+		}
+	}
 	if err != nil {
 		return s.failed(err)
 	}

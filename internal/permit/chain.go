@@ -83,27 +83,27 @@ func (c *Chain) Acquire(ctx context.Context, h *Held) (denied *Gate, err error) 
 
 // End ends what h holds, from the inside out, also the permits around one whose policy panics. h is empty then.
 func (h *Held) End(o Outcome, err error) {
-	for h.n > 0 {
-		h.endLast(o, err)
-	}
-}
-
-func (h *Held) endLast(o Outcome, err error) {
-	h.n--
-	p := h.at(h.n)
-	ended := *p
-	*p = Permit{}
-	if h.n >= len(h.first) {
-		h.more = h.more[:h.n-len(h.first)]
-	}
-	done := false
 	defer func() {
-		if !done {
+		if h.n > 0 { // a policy panics, or ends the goroutine
 			h.End(o, err)
 		}
 	}()
-	ended.End(o, err)
-	done = true
+	for h.n > 0 {
+		p := h.pop()
+		p.End(o, err)
+	}
+}
+
+// pop takes the innermost permit out of h.
+func (h *Held) pop() Permit {
+	h.n--
+	at := h.at(h.n)
+	p := *at
+	*at = Permit{}
+	if h.n >= len(h.first) {
+		h.more = h.more[:h.n-len(h.first)]
+	}
+	return p
 }
 
 // Fault tells circuit breakers and throttlers of a failure, while the work goes on. What they hear at its end counts besides.
@@ -112,10 +112,11 @@ func (h *Held) Fault(err error) {
 	for i := h.n - 1; i >= 0; i-- {
 		p := h.at(i)
 		switch of := p.of.(type) {
+		case *halfOpenBreaker:
+			p.of = (*breaker)(of)
+			of.end(*p, Fault, err)
 		case *breaker:
-			ended := *p
-			p.trial = false
-			of.end(ended, Fault, err)
+			of.end(*p, Fault, err)
 		case *throttler:
 			of.end(*p, Fault, err)
 		}

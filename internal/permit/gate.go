@@ -132,7 +132,6 @@ func (g *Gate) Acquire(ctx context.Context) (Permit, error) { return g.acquire(c
 type Permit struct {
 	of      mechanism
 	limiter adaptivelimiter.Permit // of adaptive limiters
-	trial   bool                   // of a half-open circuit breaker
 }
 
 // IsZero reports whether there is nothing to end.

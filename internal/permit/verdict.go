@@ -60,7 +60,10 @@ func newBreaker(p circuitbreaker.CircuitBreaker[any]) *breaker {
 
 func (b *breaker) try(context.Context, int) (Permit, bool) {
 	halfOpen, ok := trial.Acquire(b.policy)
-	return Permit{of: b, trial: halfOpen}, ok
+	if halfOpen {
+		return Permit{of: (*halfOpenBreaker)(b)}, ok
+	}
+	return Permit{of: b}, ok
 }
 
 func (b *breaker) acquire(ctx context.Context) (Permit, error) {
@@ -71,19 +74,27 @@ func (b *breaker) acquire(ctx context.Context) (Permit, error) {
 	return p, nil
 }
 
-func (b *breaker) end(p Permit, o Outcome, err error) {
-	if p.trial {
-		b.endTrial(o, err)
-		return
-	}
-	// A permit of a closed breaker says nothing about one that is on trial now, and must not add to the permits of the trial.
+// end ends a permit of the closed breaker. It says nothing about one that is on trial now, and must not add to the permits of the
+// trial.
+func (b *breaker) end(_ Permit, o Outcome, err error) {
 	if o != Unrun && o != Left && !b.policy.IsHalfOpen() {
 		verdict(b.policy, b.isFailure, o, err)
 	}
 }
 
-// endTrial ends a permit of a half-open breaker. If there is no verdict, the next piece of work uses it (invariant 37).
-func (b *breaker) endTrial(o Outcome, err error) {
+// halfOpenBreaker is a circuit breaker that was half-open when it gave the permit.
+type halfOpenBreaker breaker
+
+func (b *halfOpenBreaker) try(ctx context.Context, level int) (Permit, bool) {
+	return (*breaker)(b).try(ctx, level)
+}
+
+func (b *halfOpenBreaker) acquire(ctx context.Context) (Permit, error) {
+	return (*breaker)(b).acquire(ctx)
+}
+
+// end ends a permit of the trial. If there is no verdict, the next piece of work uses it (invariant 37).
+func (b *halfOpenBreaker) end(_ Permit, o Outcome, err error) {
 	judged := false
 	defer func() { // also if a condition of the breaker panics
 		if !judged {

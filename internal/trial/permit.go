@@ -31,13 +31,16 @@ var kept keeper //nolint:gochecknoglobals // see above: a breaker has no place f
 // Acquire takes a permit of b, if there is one. Half-open says that it has to be given back, by a verdict or by [Return].
 func Acquire(b circuitbreaker.CircuitBreaker[any]) (halfOpen, ok bool) {
 	b = Bare(b)
+	if b.IsClosed() { // and has a permit for everybody
+		return false, true
+	}
 	if kept.take(b) {
 		return true, true
 	}
 	if !b.TryAcquirePermit() {
 		return false, false
 	}
-	return !b.IsClosed(), true
+	return !b.IsClosed(), true // it may have closed meanwhile
 }
 
 // Return gives back a permit of a half-open breaker without a verdict.
