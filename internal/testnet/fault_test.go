@@ -136,6 +136,29 @@ func TestFaultByTime(t *testing.T) {
 	})
 }
 
+// A fault by time happens to one connection if it says so, and not at all if it is taken away.
+func TestFaultByTimeOfOneConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory()
+		w := &world{Network: m.Network, name: "memory", listener: m.Listener(), client: m.Client, close: m.Close}
+		w.dial = func(ctx context.Context) (net.Conn, error) { return m.Dial(ctx, "memory") }
+		t.Cleanup(func() { require.NoError(t, w.close()) })
+		first, second := w.wire(t), w.wire(t)
+		w.Arm(Fault{Kind: RST, Time: time.Minute})
+		w.Disarm()
+		w.Arm(Fault{Kind: FIN, Time: time.Second, Connection: 2})
+		time.Sleep(time.Hour)
+		assert.Equal(t, []Cut{{Kind: FIN, Connection: 2}}, timeless(w.Cuts()))
+		_, err := io.ReadAll(second.client)
+		require.NoError(t, err)
+		_, err = first.client.Write([]byte(clientPreface))
+		require.NoError(t, err)
+		_, err = io.ReadFull(first.server, make([]byte, len(clientPreface)))
+		require.NoError(t, err)
+	})
+}
+
 // While it stands still the peer has what was forwarded, and nothing comes back.
 func TestPauseBeforeFault(t *testing.T) {
 	t.Parallel()

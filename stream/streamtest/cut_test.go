@@ -69,6 +69,19 @@ func TestOptionsReachServerAndClient(t *testing.T) {
 	assert.GreaterOrEqual(t, server, 3)
 }
 
+// What ends by itself, if only later, is no leak.
+func TestGoroutinesThatEndLate(t *testing.T) {
+	t.Parallel()
+	s := chat(correct)
+	streamtest.CutEverywhere(t, streamtest.Scenario{
+		Serve: s.Serve,
+		Run: func(ctx context.Context, cc grpc.ClientConnInterface) error {
+			go func() { time.Sleep(time.Minute) }() // ends by itself
+			return s.Run(ctx, cc)
+		},
+	}, streamtest.WithBudget(3))
+}
+
 // A scenario of unary calls has places, too.
 func TestUnaryCalls(t *testing.T) {
 	t.Parallel()
@@ -134,12 +147,17 @@ func TestWrongScenarios(t *testing.T) {
 		"no Run":        "a Scenario needs Serve and Run",
 		"wrong":         "without any fault: it never works",
 		"no message":    "no message has passed, so there is no place to cut at",
+		"once":          `repeat it: go test -run '^TestModes$/^RST_in_request_2$' .`,
 		"restless":      "runs ended before the place of a fault",
 		"late over TCP": ": /grpc.testing.TestService/FullDuplexCall: a handler has not returned 300ms after its connection had gone",
 	} {
 		out, passed := child(t, mode, "^TestModes$")
 		assert.False(t, passed, mode)
 		assert.Contains(t, out, want, mode)
+		if mode == "once" {
+			assert.Contains(t, out, "second cuts are left out, as first ones fail")
+			assert.NotContains(t, out, "_and_again")
+		}
 		if mode == "late over TCP" {
 			assert.Contains(t, out, "the rest is left out, as a run has not ended")
 		}
@@ -163,6 +181,14 @@ func TestModes(t *testing.T) { //nolint:paralleltest // skipped, or alone in its
 		s.Run = func(context.Context, grpc.ClientConnInterface) error { return errors.New("it never works") }
 	case "no message":
 		s.Run = func(context.Context, grpc.ClientConnInterface) error { return nil }
+	case "once":
+		runs := 0
+		s.Run = func(ctx context.Context, cc grpc.ClientConnInterface) error {
+			if runs++; runs == 6 {
+				return errors.New("not this time")
+			}
+			return chatWith(ctx, cc)
+		}
 	case "restless": // only the first run uses the stream
 		used := false
 		s.Run = func(ctx context.Context, cc grpc.ClientConnInterface) error {
