@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,11 @@ func tried(out string) []string {
 	return regexp.MustCompile(`(?m)^=== RUN .*`).FindAllString(out, -1)
 }
 
+// firsts is tried without second cuts: which there are depends on how far the client had got.
+func firsts(out string) []string {
+	return slices.DeleteFunc(tried(out), func(line string) bool { return strings.Contains(line, "_and_again") })
+}
+
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	first, passed := child(t, "sample 1", "^TestModes$")
@@ -124,9 +130,9 @@ func TestSamples(t *testing.T) {
 	assert.Regexp(t, `30 runs, at \d+ of 150 places`, first)
 	assert.Contains(t, first, "a sample: WithSeed(1) draws the same one, and WithBudget(0) has all places")
 	again, _ := child(t, "sample 1", "^TestModes$")
-	assert.Equal(t, tried(first), tried(again), "the seed gives the same places")
+	assert.Equal(t, firsts(first), firsts(again), "the seed gives the same places")
 	other, _ := child(t, "sample 2", "^TestModes$")
-	assert.NotEqual(t, tried(first), tried(other))
+	assert.NotEqual(t, firsts(first), firsts(other))
 
 	short, passed := child(t, "all", "^TestModes$", "-test.short")
 	require.True(t, passed, short)
