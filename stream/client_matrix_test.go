@@ -1,102 +1,92 @@
 package stream_test
 
 import (
-	"fmt"
+	"context"
+	"errors"
 	"io"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
-// handshakeFaults are all ways to cut the second connection during the hello and its answer.
-func handshakeFaults() []testnet.Fault {
-	faults := make([]testnet.Fault, 0, 2*len(cutPlaces()))
+// exchanges is a scenario in which n messages go each way, and n acknowledgements. f makes the server of a run.
+func exchanges(n uint64, f func() (*feed, *journal), opts ...stream.ClientOption) streamtest.Scenario {
+	var server *feed
+	var j *journal
+	return streamtest.Scenario{
+		Serve: func(s *grpc.Server) {
+			server, j = f()
+			testpb.RegisterTestServiceServer(s, server)
+		},
+		Run: func(ctx context.Context, cc grpc.ClientConnInterface) error {
+			s, err := stream.Resilient(ctx, testpb.NewTestServiceClient(cc).FullDuplexCall, server.callbacks(),
+				append(opts[:len(opts):len(opts)], withReplay())...)
+			if err != nil {
+				return err
+			}
+			err = conversed(s, j, n)
+			return errors.Join(err, s.Close())
+		},
+	}
+}
+
+// journaled makes feeds of n messages.
+func journaled(n uint64) func() (*feed, *journal) {
+	return func() (*feed, *journal) {
+		f := &feed{total: n}
+		return f, keepJournal(f)
+	}
+}
+
+// TestMatrixOfCuts cuts before, inside and after every message, both ways, in every way, and again while the client resumes.
+func TestMatrixOfCuts(t *testing.T) {
+	t.Parallel()
+	const n = 12
+	for name, opts := range map[string][]stream.ClientOption{
+		"no limits": nil,
+		"limits": { // shorter than black holes and stalls last
+			stream.WithIdleTimeout(2 * time.Second), stream.WithSendTimeout(2 * time.Second), stream.WithOpenTimeout(2 * time.Second),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			streamtest.CutEverywhere(t, exchanges(n, journaled(n), opts...))
+		})
+	}
+}
+
+// TestMatrixOfCutsDuringReplay has a server take all messages and acknowledge none. So each message is sent again, and the replay is
+// cut everywhere.
+func TestMatrixOfCutsDuringReplay(t *testing.T) {
+	t.Parallel()
+	const n = 12
+	streamtest.CutEverywhere(t, exchanges(n, func() (*feed, *journal) {
+		f, j := journaled(n)()
+		forgetsFirst(f, n)
+		return f, j
+	}), streamtest.WithKinds(streamtest.RST, streamtest.FIN))
+}
+
+// Three cuts, one after the other: of the exchange, of the handshake that follows, and of the next one.
+func TestMatrixOfThreeCuts(t *testing.T) {
+	t.Parallel()
 	for _, direction := range []testnet.Direction{testnet.ToServer, testnet.ToClient} {
 		for _, fault := range cutPlaces() {
 			fault.Direction, fault.Message, fault.Connection = direction, 1, 2
-			faults = append(faults, fault)
-		}
-	}
-	return faults
-}
-
-// TestMatrixOfCutsDuringResume cuts at every message, and again in the handshake of the attempt that follows: all
-// ways of the second cut in turn.
-func TestMatrixOfCutsDuringResume(t *testing.T) {
-	t.Parallel()
-	second := handshakeFaults()
-	for _, direction := range []testnet.Direction{testnet.ToServer, testnet.ToClient} {
-		t.Run(direction.String(), func(t *testing.T) {
-			t.Parallel()
-			for n := 1; n <= messagesOf(direction); n++ {
-				first := testnet.Fault{Kind: testnet.RST, Direction: direction, Message: n, Where: testnet.Inside}
-				runExchange(t, []testnet.Fault{first, second[n%len(second)]})
-			}
-		})
-	}
-	for _, fault := range second {
-		t.Run(fault.String(), func(t *testing.T) {
-			t.Parallel()
-			first := testnet.Fault{Kind: testnet.FIN, Direction: testnet.ToServer, Message: 25, Where: testnet.After}
-			third := fault
-			third.Connection = 3
-			runExchange(t, []testnet.Fault{first, fault, third})
-		})
-	}
-}
-
-// runReplay has a server take all messages and acknowledge none, and cuts the replay that follows.
-func runReplay(t *testing.T, fault testnet.Fault) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		f := &feed{total: exchanged}
-		j := keepJournal(f)
-		w := newWorld(t, f)
-		serve := f.handler
-		var handlers atomic.Int32
-		f.handler = func(s bidi) error {
-			if handlers.Add(1) > 1 {
-				return serve(s)
-			}
-			return swallow(s, exchanged)
-		}
-		fault.Connection = 1 // the first handler's end leaves it up
-		s := w.mustOpen(withReplay())
-		w.Arm(fault)
-		converse(t, s, j, exchanged)
-		require.Len(t, w.Cuts(), 1, "the fault happened: %v", fault)
-		require.Len(t, j.handlers, 2, "handlers that resumed")
-		require.GreaterOrEqual(t, s.Stats().Replayed, uint64(exchanged), "messages sent again")
-	})
-}
-
-// TestMatrixOfCutsDuringReplay cuts at every message that is sent again, and at every answer to one.
-func TestMatrixOfCutsDuringReplay(t *testing.T) {
-	t.Parallel()
-	before := map[testnet.Direction]int{
-		testnet.ToServer: 1 + exchanged + 1, // hello, data, and the second attempt's hello
-		testnet.ToClient: 1 + 1,
-	}
-	for _, direction := range []testnet.Direction{testnet.ToServer, testnet.ToClient} {
-		for i, fault := range cutPlaces() {
-			fault.Direction = direction
-			t.Run(fmt.Sprintf("%v %v %v", fault.Kind, fault.Where, direction), func(t *testing.T) {
+			t.Run(fault.String(), func(t *testing.T) {
 				t.Parallel()
-				step := 1
-				first := 1
-				if direction == testnet.ToClient { // every message by one kind of cut or another
-					step, first = len(cutPlaces()), 1+i
-				}
-				for n := first; n <= messagesOf(direction)-1; n += step {
-					fault.Message = before[direction] + n
-					runReplay(t, fault)
-				}
+				first := testnet.Fault{Kind: testnet.FIN, Direction: testnet.ToServer, Message: 25, Where: testnet.After}
+				third := fault
+				third.Connection = 3
+				runExchange(t, []testnet.Fault{first, fault, third})
 			})
 		}
 	}
@@ -137,41 +127,6 @@ func runExchange(t *testing.T, faults []testnet.Fault, opts ...stream.ClientOpti
 		converse(t, s, j, exchanged)
 		require.Len(t, w.Cuts(), len(faults), "faults that happened, of %v", faults)
 	})
-}
-
-// TestMatrixOfCuts cuts before, inside and after every message, both ways.
-func TestMatrixOfCuts(t *testing.T) {
-	t.Parallel()
-	for _, direction := range []testnet.Direction{testnet.ToServer, testnet.ToClient} {
-		for _, fault := range cutPlaces() {
-			fault.Direction = direction
-			t.Run(fmt.Sprintf("%v %v %v", fault.Kind, fault.Where, direction), func(t *testing.T) {
-				t.Parallel()
-				for fault.Message = 1; fault.Message <= messagesOf(direction); fault.Message++ {
-					runExchange(t, []testnet.Fault{fault})
-				}
-			})
-		}
-	}
-}
-
-// TestMatrixOfStalls stops the flow at every message, both ways, for longer than the time limits.
-func TestMatrixOfStalls(t *testing.T) {
-	t.Parallel()
-	limits := []stream.ClientOption{
-		stream.WithIdleTimeout(2 * time.Second), stream.WithSendTimeout(2 * time.Second), stream.WithOpenTimeout(2 * time.Second),
-	}
-	for _, direction := range []testnet.Direction{testnet.ToServer, testnet.ToClient} {
-		for _, kind := range []testnet.Kind{testnet.BlackHole, testnet.StallToServer, testnet.StallToClient} {
-			t.Run(fmt.Sprintf("%v at messages %v", kind, direction), func(t *testing.T) {
-				t.Parallel()
-				fault := testnet.Fault{Kind: kind, Direction: direction, Where: testnet.Inside, For: 7 * time.Second}
-				for fault.Message = 1; fault.Message <= messagesOf(direction); fault.Message++ {
-					runExchange(t, []testnet.Fault{fault}, limits...)
-				}
-			})
-		}
-	}
 }
 
 func TestExchangeWithoutFaults(t *testing.T) {

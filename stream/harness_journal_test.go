@@ -1,6 +1,8 @@
 package stream_test
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"testing"
@@ -8,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 // journal is what each handler of a feed has received, and what it told the client it had when it began.
@@ -74,33 +77,54 @@ func sizeOf(seq uint64) int { return int(seq * 7 % 31) }
 // not have, in order and without a hole, and each number always came with the same message.
 func (j *journal) check(t *testing.T) {
 	t.Helper()
+	require.NoError(t, j.wrong())
+}
+
+// wrong is what check finds.
+func (j *journal) wrong() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for i, h := range j.handlers {
 		for k, got := range h.received {
 			seq := h.told + uint64(k) + 1
-			require.Equal(t, frame{kind: data, seq: seq, size: sizeOf(seq)}, got,
-				"handler %d, which was to get %d first, message %d after the hello", i+1, h.told+1, k+1)
+			if want := (frame{kind: data, seq: seq, size: sizeOf(seq)}); got != want {
+				return fmt.Errorf("handler %d, which was to get %d first, message %d after the hello is %v in place of %v",
+					i+1, h.told+1, k+1, got, want)
+			}
 		}
 	}
+	return nil
 }
 
 // converse runs an exchange of messages with sizes of their own, and checks both journals.
 func converse(t *testing.T, s *client, j *journal, n uint64) {
 	t.Helper()
-	sent := make(chan error, 1)
-	go func() { sent <- sendSized(s, n) }() // ends with the stream; the lines below wait for it
-	var got []uint64
-	m, err := s.Recv()
-	for ; err == nil; m, err = s.Recv() {
-		got = append(got, frameOf(m).seq)
+	require.NoError(t, within(t, async(func() error { return conversed(s, j, n) }), "the end of the exchange"))
+}
+
+// conversed is converse, with what it finds.
+func conversed(s *client, j *journal, n uint64) error {
+	sent := async(func() error { return sendSized(s, n) }) // ends with the stream
+	got, err := receiveAll(s)
+	if !errors.Is(err, io.EOF) {
+		return err
 	}
-	require.NoError(t, within(t, sent, "the end of sending"), "sending")
-	require.ErrorIs(t, err, io.EOF, "the end")
-	require.Equal(t, upTo(j.feed.total), got, "what the application got: in order, no loss, no duplicate")
-	require.Equal(t, upTo(n), j.feed.stored, "what the server has: in order, no loss, no duplicate")
-	j.check(t)
-	require.Zero(t, s.Stats().Unacked, "messages still kept after the end")
+	if err := <-sent; err != nil {
+		return fmt.Errorf("sending: %w", err)
+	}
+	if err := streamtest.Same(upTo(j.feed.total), got); err != nil {
+		return fmt.Errorf("what the application got: %w", err)
+	}
+	j.feed.mu.Lock()
+	err = streamtest.Same(upTo(n), j.feed.stored)
+	j.feed.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("what the server has: %w", err)
+	}
+	if kept := s.Stats().Unacked; kept > 0 {
+		return fmt.Errorf("%d messages are still kept after the end", kept)
+	}
+	return j.wrong()
 }
 
 // sendSized sends n messages, reusing one, and closes the sending side.

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 // The protocol of the other two kinds of methods. A server-streaming call begins with a request that has the position. A
@@ -196,21 +198,39 @@ func upload(s sender, n uint64) (uint64, error) {
 // checkUploads holds what each handler saw against what was sent: numbers in order, without a hole.
 func (h *warehouse) checkUploads(t *testing.T, n uint64) {
 	t.Helper()
+	require.NoError(t, h.wrongUploads(n))
+}
+
+// wrongUploads is what checkUploads finds.
+func (h *warehouse) wrongUploads(n uint64) error {
 	attempts, stored := h.seen()
-	require.Equal(t, upTo(n), stored, "what the server has: in order, no loss, no duplicate")
+	if err := streamtest.Same(upTo(n), stored); err != nil {
+		return fmt.Errorf("what the server has: %w", err)
+	}
 	for i, seen := range attempts {
 		for k := 1; k < len(seen); k++ {
-			require.Equal(t, seen[k-1]+1, seen[k], "handler %d saw %v", i+1, seen)
+			if seen[k] != seen[k-1]+1 {
+				return fmt.Errorf("handler %d saw %v", i+1, seen)
+			}
 		}
 	}
+	return nil
 }
 
 // rising sees that each request asks for what comes after the ones before it.
 func (h *warehouse) rising(t *testing.T) {
 	t.Helper()
+	require.NoError(t, h.notRising())
+}
+
+// notRising is what rising finds.
+func (h *warehouse) notRising() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	require.True(t, slices.IsSorted(h.requests), "the positions of requests: %v", h.requests)
+	if !slices.IsSorted(h.requests) {
+		return fmt.Errorf("the positions of requests: %v", h.requests)
+	}
+	return nil
 }
 
 // asks returns how much the server has, as another call of the client would, and tells the stream.

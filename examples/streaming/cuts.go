@@ -45,7 +45,7 @@ func plan(seed uint64, cuts int, lines uint64) []testnet.Fault {
 		switch faults[i].Kind {
 		case testnet.StallToClient, testnet.StallToServer:
 			faults[i].For = faultLasts
-		case testnet.FIN, testnet.RST, testnet.Truncate, testnet.BlackHole:
+		case testnet.FIN, testnet.RST, testnet.Truncate, testnet.BlackHole, testnet.BlackHoleToServer, testnet.BlackHoleToClient, testnet.Refusal:
 		}
 	}
 	random.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })

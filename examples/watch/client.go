@@ -24,7 +24,7 @@ type status = healthpb.HealthCheckResponse_ServingStatus
 func main() { stage.Main(run, register, streamtest.ToClient, 10, survives()) }
 
 // survives makes the watches of a stock client resilient.
-func survives() grpc.DialOption {
+func survives() grpc.DialOption { //nolint:ireturn // of grpc
 	resilient := stream.ForMethod(healthpb.Health_Watch_FullMethodName,
 		stream.Callbacks[healthpb.HealthCheckRequest, healthpb.HealthCheckResponse]{}, stream.WithEndless(), stream.WithRestart())
 	return grpc.WithStreamInterceptor(stream.ClientInterceptor(resilient))

@@ -79,7 +79,7 @@ func (c *chatServer) Talk(s grpc.BidiStreamingServer[linkpb.Frame, linkpb.Frame]
 
 // testing.md: begin test
 
-func chatSurvives(t *testing.T) {
+func chatSurvives(t *testing.T) { //nolint:thelper // it is shown as a test
 	texts := []string{"one", "two", "three"}
 	var server *chatServer
 	streamtest.CutEverywhere(t, streamtest.Scenario{
@@ -119,7 +119,7 @@ func TestTestingPage(t *testing.T) {
 		_, rest, _ := strings.Cut(string(source), "// testing.md: begin "+part+"\n\n")
 		code, _, found := strings.Cut(rest, "\n// testing.md: end "+part)
 		require.True(t, found, "markers of %s", part)
-		code = strings.ReplaceAll(code, "func chatSurvives(", "func TestChatSurvives(")
+		code = strings.ReplaceAll(code, "func chatSurvives(t *testing.T) { //nolint:thelper // it is shown as a test", "func TestChatSurvives(t *testing.T) {")
 		assert.Contains(t, string(page), code)
 	}
 	out := inChild(t, "a loop", "^TestChatSurvives$")
