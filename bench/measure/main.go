@@ -76,11 +76,8 @@ func (p plan) run(ctx context.Context) error {
 
 // field prints the table of a field.
 func (p plan) field(ctx context.Context, f bench.Field) error {
-	header := fmt.Sprintf("\n| | %s ns |", f.Variants[0])
-	for _, v := range f.Variants[1:] {
-		header += " " + v + " |"
-	}
-	header += "\n|---|" + strings.Repeat("---|", len(f.Variants)) + "\n"
+	header := fmt.Sprintf("\n| | %s ns | %s |\n|---|%s\n",
+		f.Variants[0], strings.Join(f.Variants[1:], " | "), strings.Repeat("---|", len(f.Variants)))
 	for _, w := range f.Workloads {
 		for _, size := range bench.Sizes() {
 			name := w.Name + "/" + bench.SizeName(size)
