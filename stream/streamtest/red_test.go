@@ -1,9 +1,7 @@
 package streamtest_test
 
 import (
-	"errors"
 	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -75,12 +73,9 @@ func command(t *testing.T, out string) string {
 // inChild runs a test of this binary on a chat with a bug, in a process of its own, and returns what it printed.
 func inChild(t *testing.T, b bug, run string) string {
 	t.Helper()
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+run, "-test.timeout=3m", "-test.v")
-	child.Env = append(os.Environ(), bugEnv+"="+string(b))
-	out, err := child.CombinedOutput()
-	_, failed := errors.AsType[*exec.ExitError](err)
-	require.True(t, failed, "a chat with this bug has passed: %s\n%s", b, out)
-	return string(out)
+	out, passed := child(t, string(b), run)
+	require.False(t, passed, "a chat with this bug has passed: %s\n%s", b, out)
+	return out
 }
 
 func TestInChild(t *testing.T) { //nolint:paralleltest // skipped, or alone in its process
