@@ -15,6 +15,23 @@ func BenchmarkRecv(b *testing.B)     { compare(b, (*Session).Recv) }
 func BenchmarkSend(b *testing.B)     { compare(b, (*Session).Send) }
 func BenchmarkPingPong(b *testing.B) { compare(b, (*Session).PingPong) }
 
+// BenchmarkDialled is what stream.DialOptions cost.
+func BenchmarkDialled(b *testing.B) {
+	f := dialField()
+	for _, w := range f.Workloads {
+		for _, variant := range f.Variants {
+			b.Run(w.Name+"/client="+variant, func(b *testing.B) {
+				s, err := f.Open(b.Context(), variant, 1<<10)
+				require.NoError(b, err)
+				b.Cleanup(s.Close)
+				b.ReportAllocs()
+				b.ResetTimer()
+				require.NoError(b, w.Run(s, b.N))
+			})
+		}
+	}
+}
+
 // BenchmarkReconnect is the time from a cut to the next message, most of which is the backoff. Beside it stands what is
 // left without the backoff.
 func BenchmarkReconnect(b *testing.B) {

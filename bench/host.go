@@ -19,10 +19,13 @@ const (
 	HostCounted  Host = "counted"  // counters
 	HostLimits   Host = "limits"   // an idle timeout, a send timeout and a drainer: handlers run in goroutines of their own
 	HostPolicies Host = "policies" // a rate limiter and a circuit breaker around the handler, and limits
+	HostMessages Host = "messages" // a circuit breaker and a rate limiter on each message, both ways
 )
 
 // Hosts returns the kinds of servers, HostBare first.
-func Hosts() []Host { return []Host{HostBare, HostPlain, HostCounted, HostLimits, HostPolicies} }
+func Hosts() []Host {
+	return []Host{HostBare, HostPlain, HostCounted, HostLimits, HostPolicies, HostMessages}
+}
 
 // serverOptions returns the options of a kind of server.
 func serverOptions(h Host) []stream.ServerOption {
@@ -37,6 +40,8 @@ func serverOptions(h Host) []stream.ServerOption {
 	case HostPolicies:
 		return append(limits, stream.WithServerPolicies(
 			ratelimiter.NewBursty[any](1<<30, time.Second), circuitbreaker.NewWithDefaults[any]()))
+	case HostMessages:
+		return []stream.ServerOption{stream.WithSendPolicies(policies()...), stream.WithRecvPolicies(policies()...)}
 	case HostBare, HostPlain:
 	}
 	return nil

@@ -17,17 +17,11 @@ func BenchmarkServerSend(b *testing.B) { compareHosts(b, (*Session).Recv) }
 
 func compareHosts(b *testing.B, run func(*Session, int) error) {
 	b.Helper()
+	f := hostField()
 	for _, size := range Sizes() {
-		for _, h := range Hosts() {
-			b.Run("size="+SizeName(size)+"/client="+string(h), func(b *testing.B) {
-				var opts []grpc.ServerOption
-				if h != HostBare {
-					opts = append(opts, grpc.StreamInterceptor(stream.ServerInterceptor(serverOptions(h)...)))
-				}
-				server, err := NewServer(opts...)
-				require.NoError(b, err)
-				b.Cleanup(server.Close)
-				s, err := Open(b.Context(), server, Bare, size)
+		for _, h := range f.Variants {
+			b.Run("size="+SizeName(size)+"/client="+h, func(b *testing.B) {
+				s, err := f.Open(b.Context(), h, size)
 				require.NoError(b, err)
 				b.Cleanup(s.Close)
 				b.ReportAllocs()

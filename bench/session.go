@@ -63,18 +63,23 @@ type Session struct {
 	conn   *grpc.ClientConn
 	cancel context.CancelFunc
 	stream grpc.BidiStreamingClient[request, response]
+	open   func(context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[request, response], error)
+	server *Server // nil, or its own
 }
 
-// Open opens a session with payloads of size bytes.
-func Open(ctx context.Context, s *Server, c Client, size int) (*Session, error) {
-	conn, err := grpc.NewClient(s.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window))
+// Open opens a session with payloads of size bytes. dial is added to how it connects.
+func Open(ctx context.Context, s *Server, c Client, size int, dial ...grpc.DialOption) (*Session, error) {
+	dial = append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
+	}, dial...)
+	conn, err := grpc.NewClient(s.Addr(), dial...)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	session := &Session{size: size, conn: conn, cancel: cancel}
 	open := testpb.NewTestServiceClient(conn).FullDuplexCall
+	session := &Session{size: size, conn: conn, cancel: cancel, open: open}
 	if c == Bare {
 		session.stream, err = open(ctx)
 	} else {
@@ -137,6 +142,9 @@ func (s *Session) Close() {
 	}
 	s.cancel()
 	_ = s.conn.Close()
+	if s.server != nil {
+		s.server.Close()
+	}
 }
 
 // Recv asks for n messages and receives them.

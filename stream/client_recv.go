@@ -102,9 +102,8 @@ func (s *ClientStream[Req, Res]) take(a *attempt[Req, Res], m *Res, queue bool) 
 	}
 	in := inbox.Arrival[Res]{Message: m, Epoch: a.epoch}
 	if at := s.callbacks.Checkpoint; at != nil {
-		p, ok := at(m)
-		in.Position.Lineage, in.Position.Seq, in.Position.Token = p.Lineage, p.Seq, p.Token
-		in.HasPosition = ok && (p.Seq != 0 || !p.IsZero())
+		in.Position, in.HasPosition = at(m)
+		in.HasPosition = in.HasPosition && (in.Position.Seq != 0 || !in.Position.IsZero())
 	}
 	if control := s.callbacks.Control; control != nil {
 		in.Control = control(m)

@@ -61,11 +61,14 @@ const mostSendWait = 100 * time.Millisecond
 // awaitSend waits a moment for a SendMsg in flight, over ServeHTTP: if it fails when the status was written, grpc may write the
 // status of that failure over it.
 func (s *ServerStream) awaitSend() {
-	if s.overHTTP() && s.sending.Load() != 0 {
-		select {
-		case <-s.lastSent:
-		case <-time.After(mostSendWait):
-		}
+	if !s.overHTTP() || s.sending.Load() == 0 {
+		return
+	}
+	timer := time.NewTimer(mostSendWait)
+	defer timer.Stop()
+	select {
+	case <-s.lastSent:
+	case <-timer.C:
 	}
 }
 

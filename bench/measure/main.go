@@ -57,23 +57,10 @@ func main() {
 }
 
 func (p plan) run(ctx context.Context) error {
-	fmt.Fprintf(os.Stdout, "%s, %d cores, %s\n\n", cpuModel(), runtime.GOMAXPROCS(0), runtime.Version())
-	fmt.Fprint(os.Stdout, "| | bare ns |")
-	for _, c := range bench.Clients()[1:] {
-		fmt.Fprintf(os.Stdout, " %s |", c)
-	}
-	fmt.Fprintf(os.Stdout, "\n|---|%s\n", strings.Repeat("---|", len(bench.Clients())))
-	for _, w := range bench.Workloads() {
-		for _, size := range bench.Sizes() {
-			name := w.Name + "/" + bench.SizeName(size)
-			if !strings.Contains(name, p.only) {
-				continue
-			}
-			row, err := p.measure(ctx, w, size)
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			fmt.Fprintf(os.Stdout, "| %s | %s |\n", name, row)
+	fmt.Fprintf(os.Stdout, "%s, %d cores, %s\n", cpuModel(), runtime.GOMAXPROCS(0), runtime.Version())
+	for _, f := range bench.Fields() {
+		if err := p.field(ctx, f); err != nil {
+			return err
 		}
 	}
 	if p.cuts > 0 {
@@ -87,14 +74,35 @@ func (p plan) run(ctx context.Context) error {
 	return nil
 }
 
+// field prints the table of a field.
+func (p plan) field(ctx context.Context, f bench.Field) error {
+	header := fmt.Sprintf("\n| | %s ns | %s |\n|---|%s\n",
+		f.Variants[0], strings.Join(f.Variants[1:], " | "), strings.Repeat("---|", len(f.Variants)))
+	for _, w := range f.Workloads {
+		for _, size := range bench.Sizes() {
+			name := w.Name + "/" + bench.SizeName(size)
+			if !strings.Contains(name, p.only) {
+				continue
+			}
+			row, err := p.measure(ctx, f, w, size)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			fmt.Fprintf(os.Stdout, "%s| %s | %s |\n", header, name, row)
+			header = ""
+		}
+	}
+	return nil
+}
+
 // cost is what one message has cost.
 type cost struct{ wall, cpu float64 }
 
 // measure runs one workload and returns its row of the table.
-func (p plan) measure(ctx context.Context, w bench.Workload, size int) (string, error) {
-	runs := make([][]cost, len(bench.Clients())) // by client
+func (p plan) measure(ctx context.Context, f bench.Field, w bench.Workload, size int) (string, error) {
+	runs := make([][]cost, len(f.Variants))
 	for range p.runs {
-		costs, err := p.once(ctx, w, size)
+		costs, err := p.once(ctx, f, w, size)
 		if err != nil {
 			return "", err
 		}
@@ -118,21 +126,16 @@ func (p plan) messages(w bench.Workload, s *bench.Session) (int, error) {
 	}
 }
 
-// once is one run, on new connections. It returns the cost of a message by client.
-func (p plan) once(ctx context.Context, w bench.Workload, size int) ([]cost, error) {
-	server, err := bench.NewServer()
-	if err != nil {
-		return nil, err
-	}
-	defer server.Close()
+// once is one run, on new connections. It returns the cost of a message by variant.
+func (p plan) once(ctx context.Context, f bench.Field, w bench.Workload, size int) ([]cost, error) {
 	var sessions []*bench.Session
 	defer func() {
 		for _, s := range sessions {
 			s.Close()
 		}
 	}()
-	for _, c := range bench.Clients() {
-		s, err := bench.Open(ctx, server, c, size)
+	for _, variant := range f.Variants {
+		s, err := f.Open(ctx, variant, size)
 		if err != nil {
 			return nil, err
 		}
