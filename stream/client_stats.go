@@ -38,6 +38,9 @@ type Stats struct {
 	// Delivered is the position up to which messages were handed over. Processed is the position up to which they count as
 	// processed. Committed is the position in the store. It is zero without a store.
 	Delivered, Processed, Committed checkpoint.Position
+	// StoreEpoch is the epoch with which WithStore has acquired the key. An application that commits the position by itself,
+	// in a transaction with what the messages have done, gives it to the store. It is zero without a store.
+	StoreEpoch uint64
 
 	LastMessage   time.Time // when the newest message arrived, of those since the first call of Stats; zero: none
 	LastError     error     // the end of the last attempt after which the stream went on, or what the attempt after it waits for
@@ -78,6 +81,7 @@ func (s *ClientStream[Req, Res]) stats(in inbox.Counts) Stats {
 	st.Delivered, st.Processed, st.LastMessage = in.Delivered, in.Processed, in.LastMessage
 	if s.committer != nil {
 		st.Committed, st.CommitError = s.committer.last()
+		st.StoreEpoch = s.committer.epoch
 	}
 	return st
 }
