@@ -127,7 +127,7 @@ func TestFaultByTime(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, 9*time.Second, time.Since(begun))
 		w.Arm(Fault{Kind: Truncate, Time: time.Second})
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second) // it is due, and the next frame is cut
 		_, err = fourth.client.Write(frame(nil, 6, 0, 0, make([]byte, 8)))
 		require.NoError(t, err)
 		in, err = io.ReadAll(fourth.server)
