@@ -10,8 +10,8 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 // The server breaks the download after number 2. The next request asks for what follows.
@@ -194,8 +194,8 @@ func startWarehouse(h *warehouse) (client testpb.TestServiceClient, stop func())
 	}
 }
 
-func serveWarehouse(h *warehouse) (network *testnet.Memory, stop func()) {
-	network = testnet.NewMemory()
+func serveWarehouse(h *warehouse) (network *streamtest.Network, stop func()) {
+	network = streamtest.NewNetwork()
 	server := grpc.NewServer()
 	testpb.RegisterTestServiceServer(server, h)
 	listener := network.Listener()

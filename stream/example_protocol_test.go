@@ -12,8 +12,8 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 // docs/protocol.md shows the parts of this file that stand between its markers.
@@ -109,7 +109,7 @@ func replyTo(m *request) *response { return frame{kind: data, seq: frameOf(m).se
 
 // protocol.md: begin server
 // serve starts the server. The function that it returns is for SIGTERM.
-func (sv *service) serve(network *testnet.Memory) (drain func(context.Context) error) {
+func (sv *service) serve(network *streamtest.Network) (drain func(context.Context) error) {
 	drainer := stream.NewDrainer(stream.DrainWindow(5 * time.Second))
 	server := grpc.NewServer(grpc.StreamInterceptor(stream.ServerInterceptor(
 		stream.WithDrainer(drainer),
@@ -124,7 +124,7 @@ func (sv *service) serve(network *testnet.Memory) (drain func(context.Context) e
 // protocol.md: end server
 
 // askAll sends requests, and receives the replies, through a network that breaks.
-func askAll(ctx context.Context, client testpb.TestServiceClient, network *testnet.Memory) error {
+func askAll(ctx context.Context, client testpb.TestServiceClient, network *streamtest.Network) error {
 	// protocol.md: begin client
 	s, err := stream.Resilient(ctx, client.FullDuplexCall, stream.Callbacks[request, response]{
 		Checkpoint: func(m *response) (checkpoint.Position, bool) { // a reply is a place to go on from
@@ -141,7 +141,7 @@ func askAll(ctx context.Context, client testpb.TestServiceClient, network *testn
 	defer func() { _ = s.Close() }()
 	for n := uint64(1); n <= 5; n++ {
 		if n == 3 {
-			network.Cut(testnet.RST)
+			network.Cut(streamtest.RST)
 		}
 		if err := s.Send(item(n)); err != nil {
 			return err
@@ -157,7 +157,7 @@ func askAll(ctx context.Context, client testpb.TestServiceClient, network *testn
 
 // A protocol that can be resumed, both ends.
 func Example_protocol() {
-	network := testnet.NewMemory()
+	network := streamtest.NewNetwork()
 	drain := (&service{sessions: map[stream.StreamID]*session{}}).serve(network)
 	conn, err := network.Client()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
-	"github.com/streamsafe/streamsafe/internal/testnet"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 // The server of the examples. Its messages have a number. A client says in its first message which number it has, and the
@@ -25,7 +25,7 @@ var errRestart = status.Error(codes.Unavailable, "the server restarts")
 // startServer starts a server in memory that runs the first handler for the first attempt, and so on. It returns a client
 // and a function that stops both.
 func startServer(handlers ...func(bidi) error) (client testpb.TestServiceClient, stop func()) {
-	network := testnet.NewMemory()
+	network := streamtest.NewNetwork()
 	server := grpc.NewServer()
 	testpb.RegisterTestServiceServer(server, &feed{handler: inOrder(handlers...)})
 	listener := network.Listener()

@@ -11,8 +11,8 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 // download receives a feed until its end, through a network that breaks.
@@ -71,7 +71,7 @@ func acknowledged(m *response) uint64 {
 }
 
 func ExampleResilient() {
-	network := testnet.NewMemory()
+	network := streamtest.NewNetwork()
 	server := grpc.NewServer()
 	testpb.RegisterTestServiceServer(server, &feed{total: 100})
 	listener := network.Listener()
@@ -81,7 +81,7 @@ func ExampleResilient() {
 		fmt.Println(err)
 		return
 	}
-	network.Arm(testnet.Fault{Kind: testnet.RST, Direction: testnet.ToClient, Message: 42, Where: testnet.Inside})
+	network.Arm(streamtest.Fault{Kind: streamtest.RST, Direction: streamtest.ToClient, Message: 42, Where: streamtest.Inside})
 
 	total, err := download(context.Background(), testpb.NewTestServiceClient(conn))
 	fmt.Println(total, "messages, error:", err)

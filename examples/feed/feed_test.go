@@ -11,10 +11,10 @@ import (
 	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
-// Ten events of a log that grows, cut everywhere.
+// Five events of a log that grows, cut everywhere.
 func TestFeedSurvives(t *testing.T) {
 	t.Parallel()
-	want := []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	want := []uint64{1, 2, 3, 4, 5}
 	streamtest.CutEverywhere(t, streamtest.Scenario{
 		Serve: func(s *grpc.Server) { feedpb.RegisterFeedServer(s, &server{log: "log 1", began: time.Now()}) },
 		Run: func(ctx context.Context, cc grpc.ClientConnInterface) error {

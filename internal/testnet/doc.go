@@ -1,5 +1,7 @@
 // Package testnet is a network that breaks on purpose, for tests, examples and benchmarks of gRPC streams.
 //
+// Package stream/streamtest is what users see of it.
+//
 // There are two worlds. [Memory] lives in memory and runs whole inside a testing/synctest bubble. [TCP] is a proxy on
 // the loopback interface with real sockets. Both are a [Network], which joins each client connection to a server
 // connection and forwards the bytes between them until it is told to misbehave:
@@ -26,7 +28,8 @@
 // the application gets to read it is another matter:
 //
 //   - A gRPC client hands over every message that arrived before it reports the loss of the connection.
-//   - A gRPC server cancels the handler's context at once, and the handler may then miss messages that had arrived.
+//   - A gRPC server cancels the handler's context at once, and the handler may then miss messages that had arrived. With
+//     [Fault.Pause] it has time for them.
 //   - After an RST, an operating system may drop what the application has not read. Linux keeps it, and so does Memory.
 //
 // # Goroutines

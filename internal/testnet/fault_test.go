@@ -127,12 +127,35 @@ func TestFaultByTime(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, 9*time.Second, time.Since(begun))
 		w.Arm(Fault{Kind: Truncate, Time: time.Second})
-		time.Sleep(2 * time.Second) // it is due, and the next frame is cut
+		time.Sleep(2 * time.Second)
 		_, err = fourth.client.Write(frame(nil, 6, 0, 0, make([]byte, 8)))
 		require.NoError(t, err)
 		in, err = io.ReadAll(fourth.server)
 		require.ErrorIs(t, err, syscall.ECONNRESET)
 		assert.NotEmpty(t, in)
+	})
+}
+
+// A fault by time happens to one connection if it says so, and not at all if it is taken away.
+func TestFaultByTimeOfOneConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory()
+		w := &world{Network: m.Network, name: "memory", listener: m.Listener(), client: m.Client, close: m.Close}
+		w.dial = func(ctx context.Context) (net.Conn, error) { return m.Dial(ctx, "memory") }
+		t.Cleanup(func() { require.NoError(t, w.close()) })
+		first, second := w.wire(t), w.wire(t)
+		w.Arm(Fault{Kind: RST, Time: time.Minute})
+		w.Disarm()
+		w.Arm(Fault{Kind: FIN, Time: time.Second, Connection: 2})
+		time.Sleep(time.Hour)
+		assert.Equal(t, []Cut{{Kind: FIN, Connection: 2}}, timeless(w.Cuts()))
+		_, err := io.ReadAll(second.client)
+		require.NoError(t, err)
+		_, err = first.client.Write([]byte(clientPreface))
+		require.NoError(t, err)
+		_, err = io.ReadFull(first.server, make([]byte, len(clientPreface)))
+		require.NoError(t, err)
 	})
 }
 

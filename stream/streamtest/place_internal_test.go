@@ -81,6 +81,7 @@ func TestSecondCuts(t *testing.T) {
 	c := &cutter{options: cutOptionsOf(nil), base: base()}
 	after := result{cuts: make([]testnet.Cut, 1), passages: append(base(), base()...)}
 	all := make(map[string]int) // second cuts, by name
+	kinds := make(map[Kind]int)
 	for _, p := range c.places() {
 		if p.kind != RST && p.kind != FIN {
 			continue
@@ -95,9 +96,12 @@ func TestSecondCuts(t *testing.T) {
 		for _, a := range again {
 			require.Equal(t, 2, a.connection)
 			all[a.at()]++
+			kinds[a.kind]++
 		}
 	}
 	assert.Len(t, all, 18, "each of the first %d messages, each way, has its turn: %v", resumes, all)
+
+	assert.InDelta(t, kinds[RST], kinds[FIN], 4, "both kinds in turn")
 
 	p := c.places()[0]
 	assert.Empty(t, c.again(p, result{passages: base(), cuts: after.cuts}), "there was no other connection")
