@@ -194,11 +194,12 @@ func TestModes(t *testing.T) { //nolint:paralleltest // skipped, or alone in its
 			if err != nil {
 				return err
 			}
-			return stream.Send(&request{})
+			_ = stream.Send(&request{})
+			_ = stream.CloseSend()
+			_, _ = stream.Recv()
+			return nil
 		}
-		s.Serve = func(server *grpc.Server) {
-			testpb.RegisterTestServiceServer(server, testpb.UnimplementedTestServiceServer{})
-		}
+		s.Serve = func(server *grpc.Server) { testpb.RegisterTestServiceServer(server, silent{}) }
 		opts = append(opts, streamtest.WithKinds(streamtest.StallToClient))
 	case "Serve panics":
 		s.Serve = func(*grpc.Server) { panic("no server for this") } //nolint:forbidigo // this is the bug
