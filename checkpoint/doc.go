@@ -18,7 +18,7 @@
 //	return store.Commit(ctx, "orders", owner.Epoch, next)
 //
 // [Memory] keeps positions for the life of the process, [File] on disk. Modules of their own keep them on servers:
-// checkpoint/postgres. A [Store] of one's own takes the suite in package storetest to check.
+// checkpoint/postgres and checkpoint/redis. A [Store] of one's own takes the suite in package storetest to check.
 //
 // # Guarantees
 //

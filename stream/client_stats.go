@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/inbox"
 )
 
 // Stats is a snapshot of a stream. Its fields are read one after the other, not at the same instant.
@@ -55,7 +56,12 @@ type counts struct {
 }
 
 // Stats returns a snapshot. It is cheap. It may be called at any time, from any goroutine.
-func (s *ClientStream[Req, Res]) Stats() Stats {
+func (s *ClientStream[Req, Res]) Stats() Stats { return s.stats(s.inbox.Stats()) }
+
+// peek is Stats for observers: it does not make the stream read the clock for each message.
+func (s *ClientStream[Req, Res]) peek() Stats { return s.stats(s.inbox.Peek()) }
+
+func (s *ClientStream[Req, Res]) stats(in inbox.Counts) Stats {
 	st := Stats{
 		State:    s.State(),
 		Attempts: s.counts.attempts.Load(), Outages: s.counts.outages.Load(),
@@ -70,7 +76,6 @@ func (s *ClientStream[Req, Res]) Stats() Stats {
 	st.Unacked, st.UnackedSize = out.Unacked, out.UnackedSize
 	st.Keys, st.KeysSize = out.Keys, out.KeysSize
 	st.Replayed += out.PulledAgain
-	in := s.inbox.Stats()
 	st.Received, st.Deliveries, st.Duplicates = in.Received, in.Deliveries, in.Duplicates
 	st.Waiting, st.Held, st.HeldSize = in.Ready, in.Held, in.HeldSize
 	st.Delivered, st.Processed, st.LastMessage = in.Delivered, in.Processed, in.LastMessage
