@@ -27,7 +27,7 @@ func newPrefix() string { return fmt.Sprintf("%d:%d:", run, prefixes.Add(1)) }
 
 func newClient(tb testing.TB, address string) *redis.Client {
 	tb.Helper()
-	client := redis.NewClient(&redis.Options{Addr: address, ContextTimeoutEnabled: true})
+	client := redis.NewClient(&redis.Options{Addr: address, ContextTimeoutEnabled: true, DialerRetries: 1})
 	tb.Cleanup(func() { _ = client.Close() })
 	return client
 }

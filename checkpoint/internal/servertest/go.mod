@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/streamsafe/streamsafe => ../../..
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/streamsafe/streamsafe v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	google.golang.org/grpc v1.85.0
