@@ -33,7 +33,7 @@ func browser(t *testing.T) context.Context {
 		t.Skip("NOT TESTED: no browser is installed (the Debian package chromium)")
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
-		chromedp.WindowSize(1200, 420), chromedp.WSURLReadTimeout(time.Minute))
+		chromedp.WindowSize(1400, 700), chromedp.WSURLReadTimeout(time.Minute))
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), opts...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)

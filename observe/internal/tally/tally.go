@@ -58,8 +58,10 @@ type entry struct {
 	observed *stream.Observed // the same
 
 	// guarded by mu of streams
-	away     time.Time // since when there is no attempt; zero: there is one
-	attached bool      // it has had one
+	away     time.Time // since when there is no attempt that works; zero: there is one
+	attached time.Time // when the newest attempt was attached; zero: there is none
+	had      uint64    // messages received when the attempt before was lost
+	worked   bool      // an attempt has worked
 	acked    uint64    // at the last snapshot
 	ackedAt  time.Time // when that was first seen, with something unacknowledged; zero: nothing is
 	received uint64    // at the last snapshot
@@ -91,21 +93,44 @@ func (t *Streams) ObserveStream(_ context.Context, s *stream.Observed) stream.Ob
 // OnAttached implements stream.AttachedObserver.
 func (e *entry) OnAttached(i stream.Info, _ checkpoint.Position) {
 	e.streams.mu.Lock()
-	away, first := e.away, !e.attached
-	e.away, e.attached = time.Time{}, true
-	e.streams.mu.Unlock()
-	if !away.IsZero() && e.streams.Attached != nil {
-		e.streams.Attached(e.name, i.Time.Sub(away), first)
+	defer e.streams.mu.Unlock()
+	e.attached = i.Time
+}
+
+// stable is how long an attempt has to stay attached to count as one that works, if it brings nothing.
+const stable = 10 * time.Second
+
+// settles ends an outage if the newest attempt works: gRPC opens an attempt before the server has answered, so one that the
+// server refuses is attached for a moment. It returns what is to be told without mu. The caller holds mu.
+func (e *entry) settles(now time.Time, received uint64) (tell func()) {
+	if e.away.IsZero() || e.attached.IsZero() || received <= e.had && now.Sub(e.attached) < stable {
+		return nil
+	}
+	away, first := e.attached.Sub(e.away), !e.worked
+	e.away, e.worked = time.Time{}, true
+	if e.streams.Attached == nil {
+		return nil
+	}
+	return func() { e.streams.Attached(e.name, away, first) }
+}
+
+func call(tell func()) {
+	if tell != nil {
+		tell()
 	}
 }
 
 // OnDetached implements stream.DetachedObserver.
 func (e *entry) OnDetached(i stream.Info, _ error) {
+	received := e.observed.Stats().Received
 	e.streams.mu.Lock()
-	defer e.streams.mu.Unlock()
+	tell := e.settles(i.Time, received)
 	if e.away.IsZero() {
 		e.away = i.Time
 	}
+	e.attached, e.had = time.Time{}, received
+	e.streams.mu.Unlock()
+	call(tell)
 }
 
 // OnCommitFailed implements stream.CommitFailedObserver.
@@ -127,7 +152,9 @@ func (e *entry) OnClosed(i stream.Info, cause error) {
 	}
 	delete(t.live, e)
 	t.all[e.name].add(&last)
+	tell := e.settles(i.Time, last.Received)
 	t.mu.Unlock()
+	call(tell)
 	if t.Ended != nil {
 		t.Ended(e.name, ReasonOf(cause), i.Time.Sub(e.observed.Began))
 	}
@@ -158,6 +185,12 @@ func (c *Counts) add(s *stream.Stats) {
 
 // Snapshot returns the sums of all names.
 func (t *Streams) Snapshot(now time.Time) []*Sum {
+	var tell []func()
+	defer func() {
+		for _, f := range tell {
+			call(f)
+		}
+	}()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	sums := make(map[string]*Sum, len(t.all))
@@ -177,6 +210,7 @@ func (t *Streams) Snapshot(now time.Time) []*Sum {
 		s.UnackedBytes += stats.UnackedSize + stats.KeysSize
 		s.Waiting += stats.Waiting
 		s.Held += stats.Held
+		tell = append(tell, e.settles(now, stats.Received))
 		if !e.away.IsZero() {
 			s.Away = max(s.Away, now.Sub(e.away))
 		}
