@@ -45,6 +45,7 @@ func browser(t *testing.T) context.Context {
 
 // A person opens the page, filters, chooses a stream, and sees it break and come back, without a reload.
 func TestAPersonSeesAStreamBreakAndComeBack(t *testing.T) {
+	t.Parallel()
 	page := observe.Handler()
 	prices, err := demo.Start(t.Context())
 	require.NoError(t, err)
