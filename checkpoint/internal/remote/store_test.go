@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -360,12 +361,12 @@ func TestMemoryIsBounded(t *testing.T) {
 	f := new(fake)
 	store := remote.New("fake", f, 0)
 	for n := range keys {
-		_, err := store.Acquire(t.Context(), fmt.Sprint(n))
+		_, err := store.Acquire(t.Context(), strconv.Itoa(n))
 		require.NoError(t, err)
 	}
 	before := f.calls
 	for n := range keys {
-		require.NoError(t, store.Commit(t.Context(), fmt.Sprint(n), 1, checkpoint.Position{Seq: math.MaxUint64}))
+		require.NoError(t, store.Commit(t.Context(), strconv.Itoa(n), 1, checkpoint.Position{Seq: math.MaxUint64}))
 	}
 	require.GreaterOrEqual(t, f.calls-before, keys+100, "those that were forgotten were read")
 	require.Less(t, f.calls-before, keys+20_000)
