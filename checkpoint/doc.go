@@ -17,8 +17,9 @@
 //	}
 //	return store.Commit(ctx, "orders", owner.Epoch, next)
 //
-// [Memory] keeps positions for the life of the process, [File] on disk. A [Store] of one's own takes the suite in
-// package storetest to check.
+// [Memory] keeps positions for the life of the process, [File] on disk. Modules of their own keep them on servers:
+// checkpoint/postgres, checkpoint/redis and checkpoint/nats. A [Store] of one's own takes the suite in package storetest to
+// check.
 //
 // # Guarantees
 //

@@ -85,7 +85,7 @@ func (d *dialled) intercept( //nolint:ireturn // as grpc has it
 	if err != nil {
 		return nil, err
 	}
-	l.opening(cc)
+	l.opening(cc, method)
 	var opened grpc.ClientStream
 	call := func(opts ...grpc.CallOption) (err error) {
 		opened, err = streamer(ctx, desc, cc, method, opts...)

@@ -58,6 +58,7 @@ func (r *registered[Req, Res]) open(ctx context.Context, call interceptedCall) (
 		return nil, wrongOptions(fmt.Errorf("ForMethod %q: %w", r.pattern, err))
 	}
 	s := newClientStream(ctx, k, *callbacks, o)
+	s.method.is(call.method)
 	s.open = func(ctx context.Context, request *Req, opts []grpc.CallOption) (Bidi[Req, Res], error) {
 		return attemptOf[Req, Res](ctx, call, k, request, opts)
 	}

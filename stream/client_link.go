@@ -22,6 +22,7 @@ type link struct {
 	codec *capture          // nil unless messages are kept or measured
 	known *callCodec        // the codec of the stream
 	news  func(cause error) // is told what the connection waits for
+	named func(method string)
 
 	refused atomic.Pointer[error]           // written by the interceptor: the call options are wrong
 	conn    atomic.Pointer[grpc.ClientConn] // written by the interceptor before it opens the stream
@@ -66,7 +67,10 @@ func (l *link) wrap(opts []grpc.CallOption) ([]grpc.CallOption, error) {
 }
 
 // opening says that the interceptor of DialOptions opens the stream.
-func (l *link) opening(cc *grpc.ClientConn) { l.conn.Store(cc) }
+func (l *link) opening(cc *grpc.ClientConn, method string) {
+	l.conn.Store(cc)
+	l.named(method)
+}
 
 // isDialled reports whether the connection has DialOptions.
 func (l *link) isDialled() bool { return l.conn.Load() != nil }

@@ -40,7 +40,7 @@ func faultsUnder(policies string) streamtest.CutOption {
 	if policies == "default policy" {
 		return streamtest.WithKinds() // all
 	}
-	return streamtest.WithKinds(streamtest.RST, streamtest.FIN)
+	return streamtest.WithKinds(streamtest.RST)
 }
 
 // everywhere runs f with a fault at each of so many messages in a direction, in every way.

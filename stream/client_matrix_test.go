@@ -50,17 +50,16 @@ func journaled(n uint64) func() (*feed, *journal) {
 func TestMatrixOfCuts(t *testing.T) {
 	t.Parallel()
 	const n = 12
-	for name, opts := range map[string][]stream.ClientOption{
-		"no limits": nil,
-		"limits": { // shorter than black holes and stalls last
-			stream.WithIdleTimeout(2 * time.Second), stream.WithSendTimeout(2 * time.Second), stream.WithOpenTimeout(2 * time.Second),
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			streamtest.CutEverywhere(t, exchanges(n, journaled(n), opts...))
-		})
-	}
+	streamtest.CutEverywhere(t, exchanges(n, journaled(n)))
+}
+
+// TestMatrixOfStalls has faults that last longer than the time limits of the stream.
+func TestMatrixOfStalls(t *testing.T) {
+	t.Parallel()
+	const n, limit = 12, 2 * time.Second
+	streamtest.CutEverywhere(t, exchanges(n, journaled(n),
+		stream.WithIdleTimeout(limit), stream.WithSendTimeout(limit), stream.WithOpenTimeout(limit),
+	), streamtest.WithKinds(streamtest.BlackHole, streamtest.StallToServer, streamtest.StallToClient), streamtest.WithFaultsFor(7*time.Second))
 }
 
 // TestMatrixOfCutsDuringReplay has a server take all messages and acknowledge none. So each message is sent again, and the replay is
@@ -72,7 +71,7 @@ func TestMatrixOfCutsDuringReplay(t *testing.T) {
 		f, j := journaled(n)()
 		forgetsFirst(f, n)
 		return f, j
-	}), streamtest.WithKinds(streamtest.RST, streamtest.FIN))
+	}), streamtest.WithKinds(streamtest.RST))
 }
 
 // Three cuts, one after the other: of the exchange, of the handshake that follows, and of the next one.

@@ -141,12 +141,13 @@ func (s *ClientStream[Req, Res]) openOnce(
 	returned := false
 	a := newAttempt[Req, Res](s.ctx, s.counts.attempts.Add(1), s.newCapture()) //nolint:contextcheck // see above
 	s.linkTo(a)
-	s.events.publish(event{kind: eventOpened, attempt: a.epoch})
 	defer func() {
 		if !returned { // Resume has ended the goroutine
 			a.cancel()
 		}
 	}()
+	s.calling(func() { a.ctx = s.events.ofAttempt(a.ctx, a.epoch) })
+	s.events.publish(event{kind: eventOpened, attempt: a.epoch})
 	stop := context.AfterFunc(ctx, func() { a.fail(&loss{op: "open", err: cutBy(context.Cause(ctx)), origin: fromStream}) })
 	defer stop()
 	stopLimit := s.limitOpen(a)

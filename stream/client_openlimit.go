@@ -19,6 +19,7 @@ func (s *ClientStream[Req, Res]) linkTo(a *attempt[Req, Res]) {
 		s.lastErr.Store(&attemptError{cause: cause})
 		s.events.publish(event{kind: eventWaiting, attempt: a.epoch, cause: cause})
 	}
+	a.link.named = s.method.is
 	a.link.clock.start()
 }
 

@@ -27,13 +27,13 @@ func WithCallOptions(opts ...grpc.CallOption) ClientOption {
 	return clientOption(func(o *clientOptions) { o.call = append(o.call, opts...) })
 }
 
-// WithObserver tells observer what happens to the stream. It may be given several times. An observer that implements
-// none of the observer interfaces is an error. Those for servers begin with Server, such as [ServerEndedObserver]. Default:
-// none.
+// WithObserver tells observer what happens to the stream: a value with methods of the observer interfaces, or [Hooks]. It may be
+// given several times. An observer that implements none of the observer interfaces is an error. Those for servers begin with
+// Server, such as [ServerEndedObserver]. Default: none.
 func WithObserver(observer Observer) Option {
 	return option{
-		func(o *clientOptions) { o.observers = append(o.observers, observer) },
-		func(o *serverOptions) { o.observers = append(o.observers, observer) },
+		func(o *clientOptions) { o.observers = append(o.observers, apart(observer, (*Hooks).forClients)...) },
+		func(o *serverOptions) { o.observers = append(o.observers, apart(observer, (*Hooks).forServers)...) },
 	}
 }
 

@@ -49,8 +49,8 @@ func Resilient[Req, Res any, S Bidi[Req, Res]](
 // ClientStream is a stream that survives broken connections. It implements grpc.BidiStreamingClient,
 // grpc.ServerStreamingClient and grpc.ClientStreamingClient.
 //
-// As with grpc's own streams, one goroutine may call Send while another calls Recv. Two goroutines must not call Send, or
-// Recv, at the same time. Close, Commit, Flush, Unacked, SendOn, State, Stats and Context may be called at any time, from any
+// As with grpc's own streams, one goroutine may call Send or SendTracked while another calls Recv. Two goroutines must not send, or
+// receive, at the same time. Close, Commit, Flush, Unacked, SendOn, State, Stats and Context may be called at any time, from any
 // goroutine.
 type ClientStream[Req, Res any] struct {
 	// set at construction, then read only
@@ -74,6 +74,7 @@ type ClientStream[Req, Res any] struct {
 	codec     *callCodec
 	born      time.Time
 	counts    counts
+	method    methodKnown
 
 	state     atomic.Uint32                     // written by enter, read by State
 	newest    atomic.Pointer[attempt[Req, Res]] // written by the lifecycle goroutine, read by Header and Trailer
@@ -131,7 +132,7 @@ func newClientStream[Req, Res any](
 	s.opening = o.openExecutor()
 	s.sends, s.recvs = o.sends.messages(s.ctx), o.recvs.messages(s.ctx) //nolint:contextcheck // the stream has ctx
 	if len(o.observers) > 0 {
-		s.events = &events{name: o.name, observers: o.observers}
+		s.events = &events{name: o.name}
 	}
 	in := inbox.Config{
 		Hold: o.holds, HoldLimit: o.holdLimit, DeliverOverflow: o.overflow == OverflowDeliver, NoGaps: o.gapDetection, Manual: o.manual,
@@ -161,6 +162,7 @@ func newClientStream[Req, Res any](
 
 // launch starts the lifecycle goroutine and waits for the first attempt.
 func (s *ClientStream[Req, Res]) launch() (*ClientStream[Req, Res], error) {
+	s.observed()
 	go s.run() // the lifecycle goroutine; ends with the stream; Close waits for it
 	select {
 	case <-s.attached:

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/internal/inbox"
 )
 
 // Stats is a snapshot of a stream. Its fields are read one after the other, not at the same instant.
@@ -37,6 +38,9 @@ type Stats struct {
 	// Delivered is the position up to which messages were handed over. Processed is the position up to which they count as
 	// processed. Committed is the position in the store. It is zero without a store.
 	Delivered, Processed, Committed checkpoint.Position
+	// StoreEpoch is the epoch with which WithStore has acquired the key. An application that commits the position by itself,
+	// in a transaction with what the messages have done, gives it to the store. It is zero without a store.
+	StoreEpoch uint64
 
 	LastMessage   time.Time // when the newest message arrived, of those since the first call of Stats; zero: none
 	LastError     error     // the end of the last attempt after which the stream went on, or what the attempt after it waits for
@@ -52,7 +56,12 @@ type counts struct {
 }
 
 // Stats returns a snapshot. It is cheap. It may be called at any time, from any goroutine.
-func (s *ClientStream[Req, Res]) Stats() Stats {
+func (s *ClientStream[Req, Res]) Stats() Stats { return s.stats(s.inbox.Stats()) }
+
+// peek is Stats for observers: it does not make the stream read the clock for each message.
+func (s *ClientStream[Req, Res]) peek() Stats { return s.stats(s.inbox.Peek()) }
+
+func (s *ClientStream[Req, Res]) stats(in inbox.Counts) Stats {
 	st := Stats{
 		State:    s.State(),
 		Attempts: s.counts.attempts.Load(), Outages: s.counts.outages.Load(),
@@ -67,12 +76,12 @@ func (s *ClientStream[Req, Res]) Stats() Stats {
 	st.Unacked, st.UnackedSize = out.Unacked, out.UnackedSize
 	st.Keys, st.KeysSize = out.Keys, out.KeysSize
 	st.Replayed += out.PulledAgain
-	in := s.inbox.Stats()
 	st.Received, st.Deliveries, st.Duplicates = in.Received, in.Deliveries, in.Duplicates
 	st.Waiting, st.Held, st.HeldSize = in.Ready, in.Held, in.HeldSize
 	st.Delivered, st.Processed, st.LastMessage = in.Delivered, in.Processed, in.LastMessage
 	if s.committer != nil {
 		st.Committed, st.CommitError = s.committer.last()
+		st.StoreEpoch = s.committer.epoch
 	}
 	return st
 }

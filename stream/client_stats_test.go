@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 
+	"github.com/streamsafe/streamsafe/checkpoint"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
@@ -77,5 +78,22 @@ func TestStatsAgreeWithWhatHappened(t *testing.T) {
 		}, st)
 		mustClose(t, s, "called by the test")
 		require.Equal(t, stream.Closed, s.Stats().State)
+	})
+}
+
+// An application that commits by itself needs the epoch that the stream holds (invariant 24).
+func TestStatsTellTheStoreEpoch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var store checkpoint.Memory
+		for epoch := uint64(1); epoch <= 3; epoch++ {
+			s := scripted(t, stays()).mustDial(positions(), stream.WithStore(&store, "key"), stream.WithManualCommit())
+			require.Equal(t, epoch, s.Stats().StoreEpoch)
+			require.NoError(t, store.Commit(t.Context(), "key", s.Stats().StoreEpoch, at(epoch)))
+			mustClose(t, s, "called by the test")
+			record, err := store.Load(t.Context(), "key")
+			require.NoError(t, err)
+			require.Equal(t, at(epoch), record.Position, "what the application has committed stays")
+		}
 	})
 }

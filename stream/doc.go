@@ -70,4 +70,8 @@
 //
 // Recv and Send return io.EOF bare, never wrapped. Every other error of a [ClientStream] is an [*Error]. It has a
 // Reason, a gRPC status and a cause.
+//
+// # Tests
+//
+// Package streamtest cuts your stream at every message, so that you can prove your callbacks.
 package stream

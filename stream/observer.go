@@ -14,6 +14,8 @@ import (
 //
 //	var _ stream.AttachedObserver = myObserver{}
 //
+// For some events alone, [Hooks] is shorter. What no observer has a method for costs nothing.
+//
 // The calls for one stream come one at a time, in the order of the events, from a goroutine of their own. So a slow
 // observer does not delay the stream. If it is more than 1,024 events behind, or if the events that wait for it have more
 // than 1 MiB of positions and errors, further events are dropped. [Stats].EventsDropped counts them. OnClosed is never
@@ -26,6 +28,8 @@ type Observer any
 type Info struct {
 	// Name is the name that WithName has given the stream.
 	Name string
+	// Stream is the id of the stream. See [Observed].
+	Stream StreamID
 	// Attempt is the number of the attempt that the event belongs to. The first is 1. Before the first attempt it is 0.
 	Attempt uint64
 	// Time is when the event happened.
@@ -176,8 +180,12 @@ func (e *event) size() int {
 
 // events carries a stream's events to its observers. A nil *events has none.
 type events struct {
-	name      string     // set at construction, then read only
-	observers []Observer // set at construction, then read only
+	name string // set at construction, then read only
+
+	// set before the lifecycle goroutine begins, then read only
+	id        StreamID
+	observers []Observer
+	wanted    eventSet // by one of the observers
 
 	mu         sync.Mutex // guards the fields below
 	waiting    queue.Queue[event]
@@ -187,18 +195,36 @@ type events struct {
 	attempt    uint64 // of the newest event that had one
 }
 
-// publish queues e. It never blocks.
+// start sets who is told.
+func (ev *events) start(id StreamID, observers []Observer) {
+	ev.id, ev.observers = id, observers
+	for _, o := range observers {
+		ev.wanted |= eventsOf(o)
+	}
+}
+
+func (ev *events) info(attempt uint64, at time.Time) Info {
+	return Info{Name: ev.name, Stream: ev.id, Attempt: attempt, Time: at}
+}
+
+// publish queues e, if an observer wants it. It never blocks.
 func (ev *events) publish(e event) {
-	if ev == nil {
+	if ev == nil || ev.wanted == 0 {
 		return
 	}
-	e.at, e.kept = time.Now(), e.size()
+	wanted := ev.wanted.has(e.kind)
+	if wanted {
+		e.at, e.kept = time.Now(), e.size()
+	}
 	ev.mu.Lock()
 	defer ev.mu.Unlock()
 	if e.attempt == 0 {
 		e.attempt = ev.attempt
 	}
 	ev.attempt = e.attempt
+	if !wanted {
+		return
+	}
 	full := ev.waiting.Len() >= maxEvents || ev.waiting.Len() > 0 && ev.bytes+e.kept > maxEventBytes
 	if full && e.kind != eventClosed {
 		ev.dropped++
@@ -217,7 +243,7 @@ func (ev *events) deliver() {
 	g := guard{gone: func() { go ev.deliver() }} // as publish has it
 	defer g.check()
 	for e, ok := ev.next(); ok; e, ok = ev.next() {
-		info := Info{Name: ev.name, Attempt: e.attempt, Time: e.at}
+		info := ev.info(e.attempt, e.at)
 		for _, o := range ev.observers {
 			dispatch(o, info, e)
 		}

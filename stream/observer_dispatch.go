@@ -51,14 +51,46 @@ func call[T any](o Observer, f func(T)) {
 	}
 }
 
-// observes reports whether o implements at least one of the interfaces.
-func observes(o Observer) bool {
-	switch o.(type) {
-	case OpenedObserver, AttachedObserver, DetachedObserver, WaitingObserver, ReconnectScheduledObserver, ReplayingObserver,
-		RewoundObserver, DuplicateObserver, HeldOverflowObserver, WindowFullObserver, CommittedObserver,
-		CommitFailedObserver, FencedObserver, GapObserver, LostObserver, RotatingObserver, RotatedObserver, RotationPutOffObserver, ClosedObserver:
-		return true
-	default:
-		return false
+// eventSet is a set of kinds of events.
+type eventSet uint32
+
+func (s eventSet) has(k eventKind) bool { return s&(1<<k) != 0 }
+
+// eventsOf returns the events that o is told of.
+func eventsOf(o Observer) (set eventSet) {
+	add := func(k eventKind, is bool) {
+		if is {
+			set |= 1 << k
+		}
 	}
+	add(eventOpened, is[OpenedObserver](o))
+	add(eventAttached, is[AttachedObserver](o))
+	add(eventDetached, is[DetachedObserver](o))
+	add(eventWaiting, is[WaitingObserver](o))
+	add(eventReconnectScheduled, is[ReconnectScheduledObserver](o))
+	add(eventReplaying, is[ReplayingObserver](o))
+	add(eventRewound, is[RewoundObserver](o))
+	add(eventDuplicate, is[DuplicateObserver](o))
+	add(eventHeldOverflow, is[HeldOverflowObserver](o))
+	add(eventWindowFull, is[WindowFullObserver](o))
+	add(eventCommitted, is[CommittedObserver](o))
+	add(eventCommitFailed, is[CommitFailedObserver](o))
+	add(eventFenced, is[FencedObserver](o))
+	add(eventGap, is[GapObserver](o))
+	add(eventLost, is[LostObserver](o))
+	add(eventRotating, is[RotatingObserver](o))
+	add(eventRotated, is[RotatedObserver](o))
+	add(eventRotationPutOff, is[RotationPutOffObserver](o))
+	add(eventClosed, is[ClosedObserver](o))
+	return set
+}
+
+func is[T any](o Observer) bool {
+	_, ok := o.(T)
+	return ok
+}
+
+// observes reports whether o implements at least one of the interfaces for clients.
+func observes(o Observer) bool {
+	return eventsOf(o) != 0 || is[StreamObserver](o) || is[AttemptObserver](o)
 }

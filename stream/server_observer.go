@@ -52,7 +52,7 @@ type ServerAbandonedObserver interface {
 // observesServers reports whether o is told of server streams.
 func observesServers(o Observer) bool {
 	switch o.(type) {
-	case ServerOpenedObserver, ServerRefusedObserver, ServerEndedObserver, ServerAbandonedObserver:
+	case ServerOpenedObserver, ServerRefusedObserver, ServerEndedObserver, ServerAbandonedObserver, ServerStreamObserver:
 		return true
 	default:
 		return false
@@ -65,19 +65,42 @@ func (s *ServerStream) info() ServerInfo {
 
 // tell calls f with each observer that is a T. A panic of an observer is not the stream's.
 func tell[T any](s *ServerStream, f func(T, ServerInfo)) {
-	for _, o := range s.server.options.observers {
-		if t, ok := o.(T); ok {
-			func() {
-				defer func() { _ = recover() }()
-				f(t, s.info())
-			}()
+	for _, observers := range [...][]Observer{s.server.options.observers, s.observers} {
+		for _, o := range observers {
+			if t, ok := o.(T); ok {
+				func() {
+					defer func() { _ = recover() }()
+					f(t, s.info())
+				}()
+			}
 		}
 	}
+}
+
+// needsCounts reports whether o asks how many messages there were.
+func needsCounts(o Observer) bool {
+	switch o.(type) {
+	case ServerEndedObserver, ServerStreamObserver:
+		return true
+	default:
+		return false
+	}
+}
+
+// observed asks the observers that want to know of each stream.
+func (s *ServerStream) observed() {
+	tell(s, func(o ServerStreamObserver, info ServerInfo) {
+		own := o.ObserveServerStream(&ServerObserved{Method: info.Method, Attempt: info.Attempt, Began: info.Time, stream: s})
+		if own != nil {
+			s.observers = append(s.observers, apart(own, (*Hooks).forServers)...)
+		}
+	})
 }
 
 // tellOpened tells that the stream was let in.
 func (s *ServerStream) tellOpened() {
 	s.countedAs = s.server.options.counters.opened(s.method)
+	s.observed()
 	tell(s, func(o ServerOpenedObserver, info ServerInfo) { o.OnServerOpened(info) })
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -81,11 +82,13 @@ func (o *serverOptions) validate() (errs []error) {
 
 // isPlain reports whether the options ask for nothing.
 func (o *serverOptions) isPlain() bool {
-	return !o.endsEarly() && !o.counts() && len(o.around.gates) == 0 && o.messages == (serverMessages{})
+	return !o.endsEarly() && o.counters == nil && len(o.observers) == 0 && len(o.around.gates) == 0 && o.messages == (serverMessages{})
 }
 
 // counts reports whether messages are counted.
-func (o *serverOptions) counts() bool { return len(o.observers) > 0 || o.counters != nil }
+func (o *serverOptions) counts() bool {
+	return o.counters != nil || slices.ContainsFunc(o.observers, needsCounts)
+}
 
 // endsEarly reports whether a handler may have to be ended before it returns.
 func (o *serverOptions) endsEarly() bool {

@@ -26,6 +26,8 @@ type ServerStream struct {
 	cancel context.CancelCauseFunc
 	began  time.Time
 
+	observers []Observer // of this stream alone; set before the handler begins, then read only
+
 	attempt Attempt // set before the stream is admitted, then read only
 	fenced  bool    // the fence has to let the stream in; the same
 	entered bool    // it has; the same

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Observer is told what happens to RPCs. It implements one or more of the …Observer interfaces of this package.
+// Observer is told what happens to RPCs. It implements one or more of the …Observer interfaces of this package, or
+// is [Hooks].
 //
 // The calls come one at a time, in the order of the events, from a goroutine of their own: the tap does not wait for an
 // observer. If one falls more than 1,024 events behind, events are dropped; [Counters] miss none.
@@ -55,7 +56,8 @@ const maxEvents = 1024
 
 // events carries events to observers. A nil *events has none.
 type events struct {
-	observers []Observer // set at construction, then read only
+	observers []Observer           // set at construction, then read only
+	wanted    [eventEnded + 1]bool // by one of the observers, by kind of event; set at construction, then read only
 
 	mu         sync.Mutex // guards the fields below
 	waiting    []event
@@ -66,12 +68,18 @@ func newEvents(observers []Observer) *events {
 	if len(observers) == 0 {
 		return nil
 	}
-	return &events{observers: observers}
+	ev := &events{observers: observers}
+	for _, o := range observers {
+		for kind, wants := range wanted(o) {
+			ev.wanted[kind] = ev.wanted[kind] || wants
+		}
+	}
+	return ev
 }
 
-// publish queues e. It never blocks.
+// publish queues e, if an observer wants it. It never blocks.
 func (ev *events) publish(e event) {
-	if ev == nil {
+	if ev == nil || !ev.wanted[e.kind] {
 		return
 	}
 	e.at = time.Now()
@@ -129,10 +137,13 @@ func dispatch(o Observer, e event) {
 
 // observes reports whether o implements at least one of the interfaces.
 func observes(o Observer) bool {
-	switch o.(type) {
-	case AdmittedObserver, RefusedObserver, EndedObserver:
-		return true
-	default:
-		return false
-	}
+	return wanted(o) != [eventEnded + 1]bool{}
+}
+
+// wanted returns which events o is told of.
+func wanted(o Observer) (kinds [eventEnded + 1]bool) {
+	_, kinds[eventAdmitted] = o.(AdmittedObserver)
+	_, kinds[eventRefused] = o.(RefusedObserver)
+	_, kinds[eventEnded] = o.(EndedObserver)
+	return kinds
 }

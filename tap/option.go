@@ -121,7 +121,7 @@ func WithCounters(c *Counters) Option {
 
 // WithObserver adds an observer. Given twice, both are told. Default: none.
 func WithObserver(o Observer) Option {
-	return Option{func(opts *options) { opts.observers = append(opts.observers, o) }}
+	return Option{func(opts *options) { opts.observers = append(opts.observers, apart(o)...) }}
 }
 
 // Validate tells what is wrong with the options of a [ServerInHandle], which cannot return an error itself. A handle

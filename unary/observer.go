@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Observer is told what happens to calls. It implements one or more of the …Observer interfaces of this package;
-// Validate refuses one that implements none.
+// Observer is told what happens to calls. It implements one or more of the …Observer interfaces of this package, or is
+// [Hooks]. Validate refuses one that implements none.
 //
 // Observers are called in the goroutine of the attempt, before the call goes on, and by many calls at a time: they must
 // not block, and take care of their own concurrency. A hedge that lost may end after its call.
@@ -62,6 +62,14 @@ type observers struct {
 
 func (o *observers) add(observer Observer) error {
 	before := o.len()
+	switch observer := observer.(type) {
+	case Hooks:
+		o.addHooks(&observer)
+	case *Hooks:
+		if observer != nil {
+			o.addHooks(observer)
+		}
+	}
 	o.attempt = appendIf(o.attempt, observer)
 	o.retry = appendIf(o.retry, observer)
 	o.hedge = appendIf(o.hedge, observer)

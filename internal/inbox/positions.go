@@ -105,10 +105,15 @@ type Counts struct {
 }
 
 // Stats returns a snapshot. From its first call on the time of the last message is kept.
-func (b *Inbox[A, M]) Stats() Counts {
+func (b *Inbox[A, M]) Stats() Counts { return b.count(true) }
+
+// Peek is Stats without that: it may be called again and again, and messages cost no more after it.
+func (b *Inbox[A, M]) Peek() Counts { return b.count(false) }
+
+func (b *Inbox[A, M]) count(clocked bool) Counts {
 	b.lock()
 	defer b.unlock()
-	b.clocked = true
+	b.clocked = b.clocked || clocked
 	c := Counts{
 		Received: b.received, Deliveries: b.deliveries, Duplicates: b.duplicates,
 		Ready: b.ready.Len(), Held: b.held.Len(), HeldSize: b.heldSize,

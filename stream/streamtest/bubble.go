@@ -24,7 +24,7 @@ func (c *cutter) inBubble(t *testing.T, places []place) result {
 	var bubble atomic.Int64 // its number
 	ended := make(chan result, 1)
 	go func() { // ends with the bubble; the test waits for it, and gives up if it is stuck
-		var r result
+		r := result{err: errAborted}
 		defer func() {
 			if p := recover(); p != nil { // of synctest: goroutines are left
 				r = left(r, p, bubbleStacks(bubble.Load()))
@@ -86,7 +86,8 @@ func (c *cutter) watch(ended <-chan result, bubble *atomic.Int64) result {
 }
 
 var (
-	errStuck = errors.New("nothing moves any more: a goroutine waits for a lock that is never released, or for something outside the " +
+	errAborted = errors.New("the run was ended, with t.FailNow in Serve for example: let Run return an error in place of that")
+	errStuck   = errors.New("nothing moves any more: a goroutine waits for a lock that is never released, or for something outside the " +
 		"bubble (in that case use WithTCP)")
 	errBusy = fmt.Errorf("the run has not ended within %v of real time: it tries again without a wait, or waits for something outside "+
 		"the bubble (in that case use WithTCP)", bubbleLimit)

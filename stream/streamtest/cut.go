@@ -52,6 +52,9 @@ func CutEverywhere(t *testing.T, s Scenario, opts ...CutOption) {
 		t.Fatal("streamtest: no message has passed, so there is no place to cut at: Run has to use cc")
 	}
 	places := c.places()
+	if len(places) == 0 {
+		t.Fatal("streamtest: none of the kinds of WithKinds happens in a direction in which there are messages")
+	}
 	if c.budget > 0 {
 		rand.New(rand.NewPCG(c.seed, 0)).Shuffle(len(places), func(i, j int) { //nolint:gosec // repeatable on purpose
 			places[i], places[j] = places[j], places[i]

@@ -153,6 +153,9 @@ func TestWrongScenarios(t *testing.T) {
 		"no Run":        "a Scenario needs Serve and Run",
 		"wrong":         "without any fault: it never works",
 		"no message":    "no message has passed, so there is no place to cut at",
+		"no place":      "none of the kinds of WithKinds happens in a direction in which there are messages",
+		"Serve panics":  "without any fault: the function Serve panics: no server for this",
+		"Serve fails":   "the run was ended, with t.FailNow in Serve for example",
 		"once":          `repeat it: go test -run '^TestModes$/^RST_in_request_2$' .`,
 		"restless":      "runs ended before the place of a fault",
 		"late over TCP": ": /grpc.testing.TestService/FullDuplexCall: a handler has not returned 300ms after its connection had gone",
@@ -185,6 +188,23 @@ func TestModes(t *testing.T) { //nolint:paralleltest // skipped, or alone in its
 		s.Run = nil
 	case "wrong":
 		s.Run = func(context.Context, grpc.ClientConnInterface) error { return errors.New("it never works") }
+	case "no place": // a request, and a server that never answers
+		s.Run = func(ctx context.Context, cc grpc.ClientConnInterface) error {
+			stream, err := testpb.NewTestServiceClient(cc).FullDuplexCall(ctx)
+			if err != nil {
+				return err
+			}
+			_ = stream.Send(&request{})
+			_ = stream.CloseSend()
+			_, _ = stream.Recv()
+			return nil
+		}
+		s.Serve = func(server *grpc.Server) { testpb.RegisterTestServiceServer(server, silent{}) }
+		opts = append(opts, streamtest.WithKinds(streamtest.StallToClient))
+	case "Serve panics":
+		s.Serve = func(*grpc.Server) { panic("no server for this") } //nolint:forbidigo // this is the bug
+	case "Serve fails":
+		s.Serve = func(*grpc.Server) { t.FailNow() }
 	case "no message":
 		s.Run = func(context.Context, grpc.ClientConnInterface) error { return nil }
 	case "once":
@@ -211,6 +231,19 @@ func TestModes(t *testing.T) { //nolint:paralleltest // skipped, or alone in its
 		t.Skip("runs in a process of its own, for TestSamples and TestWrongScenarios")
 	}
 	streamtest.CutEverywhere(t, s, opts...)
+}
+
+// silent takes what comes.
+type silent struct {
+	testpb.UnimplementedTestServiceServer
+}
+
+func (silent) FullDuplexCall(s grpc.BidiStreamingServer[request, response]) error {
+	for {
+		if _, err := s.Recv(); err != nil {
+			return nil //nolint:nilerr // the end
+		}
+	}
 }
 
 // chatWith chats, and looks at nothing.

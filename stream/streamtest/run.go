@@ -79,7 +79,9 @@ func (c *cutter) play(w world, places []place) result {
 	h := newHandlers(c.mostCalls())
 	server := grpc.NewServer(append(c.options.server[:len(c.options.server):len(c.options.server)],
 		grpc.ChainStreamInterceptor(h.stream), grpc.ChainUnaryInterceptor(h.unary))...)
-	c.scenario.Serve(server)
+	if err := c.serve(server); err != nil {
+		return result{err: errors.Join(err, w.close())}
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(w.listener) }() // ends with the server, which end stops
 	conn, err := w.client(append(c.options.dial[:len(c.options.dial):len(c.options.dial)],
@@ -97,6 +99,17 @@ func (c *cutter) play(w world, places []place) result {
 		r.err = err
 	}
 	return r
+}
+
+// serve calls Serve.
+func (c *cutter) serve(server *grpc.Server) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the function Serve panics: %v\n%s", p, debug.Stack())
+		}
+	}()
+	c.scenario.Serve(server)
+	return nil
 }
 
 // errGoexit is what Run ends with if it has called runtime.Goexit.

@@ -1,0 +1,152 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/streamsafe/streamsafe/checkpoint/internal/remote"
+)
+
+// table is a [remote.Backend] in a table. Its statements are complete for themselves: no session state (invariant 55).
+type table struct {
+	conns connections // set at construction, then read only, as the rest is
+
+	create, read, acquire, swap, commitTx string // statements
+}
+
+func (o *options) validate() error {
+	parts := strings.Split(o.table, ".")
+	for _, part := range parts {
+		if part == "" || len(parts) > 2 || strings.ContainsRune(part, 0) {
+			return fmt.Errorf("%s: %q is no name of a table: see WithTable", name, o.table)
+		}
+	}
+	return nil
+}
+
+// newTable makes the statements. Numbers without a sign are numeric: bigint has one.
+func newTable(conns connections, name string) *table {
+	const columns = `epoch::text, lineage, seq::text, token, deleted, owner_id, write_id, updated_at`
+	quoted := pgx.Identifier(strings.Split(name, ".")).Sanitize()
+	from := func(statement string) string { return strings.ReplaceAll(statement, "TABLE_NAME", quoted) }
+	return &table{
+		conns:  conns,
+		create: from(schema),
+		// A standby has the rows of some time ago.
+		read: from(`SELECT ` + columns + `, pg_is_in_recovery() FROM TABLE_NAME WHERE key = $1`),
+		acquire: from(`INSERT INTO TABLE_NAME AS c (key, epoch, owner_id, write_id) VALUES ($1, 1, $2, $3)
+			ON CONFLICT (key) DO UPDATE SET epoch = c.epoch + 1, deleted = false, owner_id = $2, write_id = $3,
+				updated_at = greatest(c.updated_at, clock_timestamp())
+			RETURNING ` + columns + `, false`),
+		swap: from(`UPDATE TABLE_NAME SET lineage = $4, seq = $5, token = $6, deleted = $7, write_id = $8,
+				updated_at = greatest(updated_at, clock_timestamp())
+			WHERE key = $1 AND epoch = $2 AND write_id = $3`),
+		commitTx: from(`UPDATE TABLE_NAME SET lineage = $4, seq = $5, token = $6, write_id = $7,
+				updated_at = greatest(updated_at, clock_timestamp())
+			WHERE key = $1 AND epoch = $2 AND NOT deleted AND ($3::bigint = 0 OR owner_id = $3)
+				AND NOT (lineage = $4 AND seq = $5 AND token = $6)
+				AND NOT (lineage = $4 AND seq <> 0 AND $5 <> 0 AND $5 < seq)`),
+	}
+}
+
+const schema = `CREATE TABLE IF NOT EXISTS TABLE_NAME (
+	key        bytea PRIMARY KEY,
+	epoch      numeric(20) NOT NULL CHECK (epoch <= 18446744073709551615),
+	lineage    bytea NOT NULL DEFAULT '',
+	seq        numeric(20) NOT NULL DEFAULT 0 CHECK (seq BETWEEN 0 AND 18446744073709551615),
+	token      bytea NOT NULL DEFAULT '',
+	deleted    boolean NOT NULL DEFAULT false,
+	owner_id   bigint NOT NULL,
+	write_id   bigint NOT NULL,
+	updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 50)`
+
+// mode says that a statement is not prepared, and takes one round trip.
+const mode = pgx.QueryExecModeExec
+
+// Read implements [remote.Backend].
+func (t *table) Read(ctx context.Context, key string) (s remote.State, there bool, err error) {
+	err = t.conns.with(ctx, func(conn *pgx.Conn) error {
+		s, there, err = scan(conn.QueryRow(ctx, t.read, mode, []byte(key)))
+		return err
+	})
+	return s, there, err
+}
+
+// Acquire implements [remote.Backend].
+func (t *table) Acquire(ctx context.Context, key string, owner, write uint64) (s remote.State, err error) {
+	err = t.conns.with(ctx, func(conn *pgx.Conn) error {
+		s, _, err = scan(conn.QueryRow(ctx, t.acquire, mode, []byte(key), int64(owner), int64(write)))
+		return err
+	})
+	return s, err
+}
+
+// Swap implements [remote.Backend].
+func (t *table) Swap(ctx context.Context, key string, from, to remote.State) (_ uint64, swapped bool, err error) {
+	err = t.conns.with(ctx, func(conn *pgx.Conn) error {
+		tag, err := conn.Exec(ctx, t.swap, mode, []byte(key), from.Epoch, int64(from.Write),
+			[]byte(to.Position.Lineage), to.Position.Seq, []byte(to.Position.Token), to.Deleted, int64(to.Write))
+		swapped = tag.RowsAffected() > 0
+		return err
+	})
+	return 0, swapped, err
+}
+
+// Judge implements [remote.Backend].
+func (t *table) Judge(err error) remote.Verdict { return judge(err) }
+
+// scan reads a row of the table, if there is one.
+func scan(row pgx.Row) (s remote.State, there bool, err error) {
+	var (
+		epoch, seq     string
+		lineage, token []byte
+		owner, write   int64
+		standby        bool
+	)
+	err = row.Scan(&epoch, &lineage, &seq, &token, &s.Deleted, &owner, &write, &s.UpdatedAt, &standby)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return remote.State{}, false, nil
+	}
+	if err == nil && standby {
+		err = ErrNotWriter
+	}
+	if err == nil {
+		s.Epoch, err = strconv.ParseUint(epoch, 10, 64)
+	}
+	if err == nil {
+		s.Position.Seq, err = strconv.ParseUint(seq, 10, 64)
+	}
+	if err != nil {
+		return remote.State{}, false, err
+	}
+	s.Position.Lineage, s.Position.Token = string(lineage), string(token)
+	s.Owner, s.Write = uint64(owner), uint64(write)
+	s.UpdatedAt = s.UpdatedAt.UTC()
+	return s, true, nil
+}
+
+func (s *Store) create(ctx context.Context) error {
+	var err error
+	for range 3 { // of two who create at once, one gets a conflict
+		err = s.remote.Bounded(ctx, func(ctx context.Context) error {
+			return s.table.conns.with(ctx, func(conn *pgx.Conn) error {
+				_, err := conn.Exec(ctx, s.table.create, mode)
+				return err
+			})
+		})
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != uniqueViolation && pg.Code != duplicateTable {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: create the table: %w", name, err)
+	}
+	return nil
+}
