@@ -185,10 +185,10 @@ func (c *Counts) add(s *stream.Stats) {
 
 // Snapshot returns the sums of all names.
 func (t *Streams) Snapshot(now time.Time) []*Sum {
-	var tell []func()
+	var tell []func() //nolint:prealloc // hardly ever is one told
 	defer func() {
 		for _, f := range tell {
-			call(f)
+			f()
 		}
 	}()
 	t.mu.Lock()
@@ -210,7 +210,9 @@ func (t *Streams) Snapshot(now time.Time) []*Sum {
 		s.UnackedBytes += stats.UnackedSize + stats.KeysSize
 		s.Waiting += stats.Waiting
 		s.Held += stats.Held
-		tell = append(tell, e.settles(now, stats.Received))
+		if f := e.settles(now, stats.Received); f != nil {
+			tell = append(tell, f)
+		}
 		if !e.away.IsZero() {
 			s.Away = max(s.Away, now.Sub(e.away))
 		}
