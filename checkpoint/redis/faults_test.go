@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -52,10 +53,40 @@ func TestServerIsStoppedAndStarted(t *testing.T) {
 	servertest.Restart(t, newStore(t, newClient(t, p.Address)), p.Stop, p.Start)
 }
 
+// The client has no time limits of its own.
 func TestServerDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	proxy := newProxy(t)
-	servertest.BlackHole(t, proxy, newStore(t, newClient(t, proxy.Addr()), checkpointredis.WithTimeout(time.Second)))
+	client := redis.NewClient(&redis.Options{Addr: proxy.Addr(), ContextTimeoutEnabled: true, ReadTimeout: -1, WriteTimeout: -1})
+	t.Cleanup(func() { _ = client.Close() })
+	servertest.BlackHole(t, proxy, newStore(t, client, checkpointredis.WithTimeout(time.Second)))
+}
+
+// A server that is a replica for a moment is tried again (invariant 55).
+func TestReplicaBecomesMasterWhileACommitWaits(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t)
+	client := newClient(t, p.Address)
+	store := newStore(t, client)
+	owner, err := store.Acquire(t.Context(), "key")
+	require.NoError(t, err)
+	again := 0
+	for seq := uint64(1); seq <= 20; seq++ {
+		require.NoError(t, client.Do(t.Context(), "REPLICAOF", "127.0.0.1", "1").Err()) // nobody is there, so it keeps what it has
+		result := make(chan error, 1)
+		go func() {
+			result <- store.Commit(t.Context(), "key", owner.Epoch, checkpoint.Position{Seq: seq})
+		}()
+		require.Eventually(t, func() bool {
+			return strings.Contains(client.Info(t.Context(), "errorstats").Val(), "errorstat_READONLY")
+		}, 10*time.Second, time.Millisecond, "the replica has refused")
+		require.NoError(t, client.Do(t.Context(), "REPLICAOF", "no", "one").Err())
+		require.NoError(t, client.ConfigResetStat(t.Context()).Err())
+		if <-result == nil {
+			again++
+		}
+	}
+	require.Greater(t, again, 10, "commits that were tried again, of 20: a third of a second is enough for most, on any machine")
 }
 
 func TestCloseFlushes(t *testing.T) {
