@@ -157,22 +157,22 @@ func (s *ClientStream[Req, Res]) watchExecution(c *cutter[Req, Res], exec failsa
 }
 
 // sendUnderPolicies is Send under policies.
-func (s *ClientStream[Req, Res]) sendUnderPolicies(m *Req, from *pass[Req, Res]) error {
+func (s *ClientStream[Req, Res]) sendUnderPolicies(m *Req, how *manner[Req, Res]) error {
 	if s.sends.executor != nil {
-		return s.sendUnderExecutor(m, from)
+		return s.sendUnderExecutor(m, how)
 	}
 	if s.ctx.Err() != nil {
-		return s.send(m, from, nil, nil)
+		return s.send(m, how, nil, nil)
 	}
 	var held permit.Held
 	if denied, err := s.sends.chain.Acquire(s.ctx, &held); denied != nil {
 		return s.refusal(deniedError("send", string(denied.Kind()), denied.RetryAfter(), err))
 	} else if err != nil {
-		return s.send(m, from, nil, nil) // the stream has ended
+		return s.send(m, how, nil, nil) // the stream has ended
 	}
 	g := guard{gone: func() { held.End(permit.Left, nil) }}
 	defer g.check()
-	err := s.send(m, from, &held, nil)
+	err := s.send(m, how, &held, nil)
 	g.returned = true
 	if err == nil {
 		held.End(permit.Served, nil)
@@ -183,9 +183,9 @@ func (s *ClientStream[Req, Res]) sendUnderPolicies(m *Req, from *pass[Req, Res])
 }
 
 // sendUnderExecutor is Send under policies that need an executor.
-func (s *ClientStream[Req, Res]) sendUnderExecutor(m *Req, from *pass[Req, Res]) error {
+func (s *ClientStream[Req, Res]) sendUnderExecutor(m *Req, how *manner[Req, Res]) error {
 	if s.ctx.Err() != nil {
-		return s.send(m, from, nil, nil)
+		return s.send(m, how, nil, nil)
 	}
 	called := false
 	var sent error
@@ -196,7 +196,7 @@ func (s *ClientStream[Req, Res]) sendUnderExecutor(m *Req, from *pass[Req, Res])
 		called = true
 		stop := s.watchExecution(&s.sendCut, exec, "send")
 		defer stop()
-		sent = s.send(m, from, nil, &s.sendCut)
+		sent = s.send(m, how, nil, &s.sendCut)
 		if errors.Is(sent, io.EOF) || errors.Is(sent, errPassOver) {
 			return nil, nil //nolint:nilnil // Recv tells how the stream has ended
 		}
@@ -206,7 +206,7 @@ func (s *ClientStream[Req, Res]) sendUnderExecutor(m *Req, from *pass[Req, Res])
 	case called && !errors.Is(sent, errAnotherTry):
 		return sent // whatever the policies say now, it has happened
 	case s.ctx.Err() != nil:
-		return s.send(m, from, nil, nil)
+		return s.send(m, how, nil, nil)
 	default:
 		return s.refusal(deniedError("send", "", s.options.sends.retryAfter(err), err))
 	}

@@ -49,8 +49,8 @@ func Resilient[Req, Res any, S Bidi[Req, Res]](
 // ClientStream is a stream that survives broken connections. It implements grpc.BidiStreamingClient,
 // grpc.ServerStreamingClient and grpc.ClientStreamingClient.
 //
-// As with grpc's own streams, one goroutine may call Send while another calls Recv. Two goroutines must not call Send, or
-// Recv, at the same time. Close, Commit, Flush, Unacked, SendOn, State, Stats and Context may be called at any time, from any
+// As with grpc's own streams, one goroutine may call Send or SendTracked while another calls Recv. Two goroutines must not send, or
+// receive, at the same time. Close, Commit, Flush, Unacked, SendOn, State, Stats and Context may be called at any time, from any
 // goroutine.
 type ClientStream[Req, Res any] struct {
 	// set at construction, then read only

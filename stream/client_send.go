@@ -38,11 +38,33 @@ func (s *ClientStream[Req, Res]) Send(m *Req) error {
 	return s.sendUnderPolicies(m, nil)
 }
 
-// send is Send without policies, or SendFrom's if from is not nil. held hears of attempts that break. If cut is not nil and its
+// manner is how a message is sent that Send does not send.
+type manner[Req, Res any] struct {
+	pass    *attempt[Req, Res] // by SendFrom, in the pass on this attempt; nil for others
+	receipt *Receipt           // by SendTracked; nil for others
+}
+
+func (h *manner[Req, Res]) isPulled() bool { return h != nil && h.pass != nil }
+
+// begins says that the message is in hand, and has its number.
+func (h *manner[Req, Res]) begins(in *outbox.Outbox[*attempt[Req, Res]]) {
+	if h != nil {
+		h.receipt.of = in.Track()
+	}
+}
+
+// again says that it is not, and gets another number.
+func (h *manner[Req, Res]) again() {
+	if h != nil {
+		h.receipt.of = nil
+	}
+}
+
+// send is Send without policies, or what how says if it is not nil. held hears of attempts that break. If cut is not nil and its
 // execution is over before m has its turn, the error is errAnotherTry.
-func (s *ClientStream[Req, Res]) send(m *Req, from *pass[Req, Res], held *permit.Held, cut *cutter[Req, Res]) error {
-	if from != nil {
-		return s.sendPulled(m, from, held, cut)
+func (s *ClientStream[Req, Res]) send(m *Req, how *manner[Req, Res], held *permit.Held, cut *cutter[Req, Res]) error {
+	if how.isPulled() {
+		return s.sendPulled(m, how.pass, held, cut)
 	}
 	if key, last := s.keyOf(m); key != "" {
 		return s.sendState(m, key, last, cut)
@@ -66,6 +88,7 @@ func (s *ClientStream[Req, Res]) send(m *Req, from *pass[Req, Res], held *permit
 		if t.Watch {
 			s.watchSends()
 		}
+		how.begins(s.outbox)
 		said, err := s.sendOn(t, m, cut)
 		outcome, missed := s.outbox.Settle(t, said)
 		if missed {
@@ -83,6 +106,7 @@ func (s *ClientStream[Req, Res]) send(m *Req, from *pass[Req, Res], held *permit
 			return s.refusal(refused(err))
 		case outbox.Again: // on the next attempt
 			before = t.Attempt
+			how.again()
 		}
 	}
 }

@@ -84,7 +84,7 @@ func (s *ClientStream[Req, Res]) sendPasses(source func(after uint64) iter.Seq2[
 		default:
 			return s.refusal(s.notSent(verdict, 0))
 		}
-		ended, err := s.pull(&pass[Req, Res]{on: a}, source(after))
+		ended, err := s.pull(&manner[Req, Res]{pass: a}, source(after))
 		if err != nil {
 			return s.refusal(err)
 		}
@@ -131,9 +131,6 @@ func (s *ClientStream[Req, Res]) endOfSource(sent bool) error {
 	return s.unacked("send", missing, s.outbox.Err())
 }
 
-// pass is one reading of a source, for one attempt.
-type pass[Req, Res any] struct{ on *attempt[Req, Res] }
-
 var (
 	// errPassOver says that the attempt of a pass is gone.
 	errPassOver = errors.New("the attempt of this pass is over")
@@ -144,9 +141,9 @@ func sourceFailed(err error) error {
 	return &Error{Op: "send", Reason: ReasonResume, Cause: fmt.Errorf("the source of SendFrom: %w", withoutEOF(err))}
 }
 
-// pull sends what a source has. It reports whether the source has come to its end. If not, and there is no error, the attempt is
+// pull sends what a source has, in a pass. It reports whether the source has come to its end. If not, and there is no error, the attempt is
 // gone.
-func (s *ClientStream[Req, Res]) pull(p *pass[Req, Res], messages iter.Seq2[*Req, error]) (ended bool, err error) {
+func (s *ClientStream[Req, Res]) pull(how *manner[Req, Res], messages iter.Seq2[*Req, error]) (ended bool, err error) {
 	if messages == nil {
 		return false, sourceFailed(errors.New("it returned nil"))
 	}
@@ -157,9 +154,9 @@ func (s *ClientStream[Req, Res]) pull(p *pass[Req, Res], messages iter.Seq2[*Req
 		case m == nil:
 			return false, refused(errors.New("the message is nil"))
 		case s.sends.none():
-			err = s.send(m, p, nil, nil)
+			err = s.send(m, how, nil, nil)
 		default:
-			err = s.sendUnderPolicies(m, p)
+			err = s.sendUnderPolicies(m, how)
 		}
 		if errors.Is(err, errPassOver) {
 			return false, nil
@@ -171,20 +168,20 @@ func (s *ClientStream[Req, Res]) pull(p *pass[Req, Res], messages iter.Seq2[*Req
 	return true, nil
 }
 
-// sendPulled sends a message of a pass.
-func (s *ClientStream[Req, Res]) sendPulled(m *Req, p *pass[Req, Res], held *permit.Held, cut *cutter[Req, Res]) error {
+// sendPulled sends a message of the pass on a.
+func (s *ClientStream[Req, Res]) sendPulled(m *Req, a *attempt[Req, Res], held *permit.Held, cut *cutter[Req, Res]) error {
 	var seq uint64
 	if s.callbacks.Sequence != nil {
 		seq = s.callbacks.Sequence(m)
 	}
-	t, verdict := s.outbox.BeginPulled(p.on, seq)
+	t, verdict := s.outbox.BeginPulled(a, seq)
 	for verdict == outbox.NotYet && (!cut.expired() || s.ctx.Err() != nil) {
-		t, verdict = s.outbox.BeginPulled(p.on, seq)
+		t, verdict = s.outbox.BeginPulled(a, seq)
 	}
 	switch verdict { //nolint:exhaustive // the others refuse it
 	case outbox.Go:
 	case outbox.Over, outbox.Ended:
-		s.faultIn(p.on, held)
+		s.faultIn(a, held)
 		return errPassOver
 	default:
 		return s.notSent(verdict, seq)
@@ -194,7 +191,7 @@ func (s *ClientStream[Req, Res]) sendPulled(m *Req, p *pass[Req, Res], held *per
 	}
 	said, err := s.sendOn(t, m, cut)
 	outcome, _ := s.outbox.Settle(t, said)
-	s.actOn(p.on, outcome.Attempt, err)
+	s.actOn(a, outcome.Attempt, err)
 	switch {
 	case outcome.Attempt == outbox.Suspect:
 		return errPassOver

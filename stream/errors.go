@@ -33,7 +33,7 @@ const (
 	// ReasonServer means that the stream was ended by an error that is not resumed: a status of the server, or an error
 	// of the client's connection. The cause is that error. See [Resumable], WithAlsoResumable and WithResumable.
 	ReasonServer
-	// ReasonContext means that the context is done, cancelled or past its deadline: the one given to Resilient, or to Flush.
+	// ReasonContext means that the context is done, cancelled or past its deadline: the one given to Resilient, to Flush, or to Wait of a receipt.
 	ReasonContext
 	// ReasonClosed means that the application called Close.
 	ReasonClosed
@@ -110,7 +110,7 @@ func (r Reason) String() string {
 // To act on it, use errors.As and look at Reason. status.Code and status.FromError see the status that GRPCStatus
 // returns. errors.Is and errors.As see the cause. What each text means, and what to do, is in docs/troubleshooting.md.
 type Error struct {
-	// Op is what failed: "open", "resume", "replay", "send", "recv", "flush", "commit" or "close".
+	// Op is what failed: "open", "resume", "replay", "send", "recv", "flush", "receipt", "commit" or "close".
 	Op string
 	// Reason says why.
 	Reason Reason

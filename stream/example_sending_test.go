@@ -38,6 +38,45 @@ func ExampleClientStream_SendOn() {
 	// number 3 came on attempt 2
 }
 
+// A worker confirms each task of its queue when the server has what came of it. The connection breaks after task 2, and the server
+// has acknowledged only task 1.
+func ExampleClientStream_SendTracked() {
+	client, stop := startServer(collects(1, 2, errRestart), collects(3, 0, nil))
+	defer stop()
+	ctx := context.Background()
+
+	s, err := stream.Resilient(ctx, client.FullDuplexCall, stream.Callbacks[request, response]{
+		Acked:   func(m *response) (uint64, bool) { return acknowledged(m), acknowledged(m) > 0 },
+		Control: func(m *response) bool { return acknowledged(m) > 0 },
+	}, stream.WithReplay(stream.ReplayLimits{}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = s.Close() }()
+	var receipts []*stream.Receipt
+	for n := range uint64(3) {
+		r, err := s.SendTracked(item(n + 1))
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		receipts = append(receipts, r)
+	}
+	for _, r := range receipts {
+		if err := r.Wait(ctx); err != nil {
+			fmt.Println("not confirmed:", err)
+		}
+	}
+	fmt.Println("confirmed:", len(receipts))
+	// Output:
+	// server got 1
+	// server got 2
+	// server got 2
+	// server got 3
+	// confirmed: 3
+}
+
 // The client subscribes to topics, and changes its mind while the connection breaks. It keeps no list, and Resume does nothing:
 // each new attempt gets what is subscribed to then.
 func ExampleCallbacks_key() {

@@ -1,5 +1,7 @@
 package outbox
 
+import "math"
+
 // This file has what the owner of the attempts does to an outbox, the half-close, and what watches it.
 
 // Opened says that a is the newest attempt from now on. The replay begins: Attach ends it.
@@ -102,6 +104,7 @@ func (o *Outbox[A]) End(err error) {
 	}
 	var none A
 	o.ended, o.attempt, o.newest = err, none, none
+	o.settleUpTo(math.MaxUint64, FateEnded)
 	o.changed()
 }
 
@@ -133,19 +136,19 @@ func (o *Outbox[A]) Watch() bool {
 }
 
 // Stalled reports whether a call of the application's waits, and nothing has happened that it waits for since Stalled was
-// called last: no message was accepted, or, for AwaitAcked, none was acknowledged. With again false nothing was sent at all, and
-// nothing waits: the caller need not call it any more.
+// called last: no message was accepted, or, for AwaitAcked, none was acknowledged. A receipt waits as AwaitAcked does. With again
+// false nothing was sent at all, and nothing waits: the caller need not call it any more.
 func (o *Outbox[A]) Stalled() (stalled, again bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	accepted := o.sent + o.others
 	still, unacked := accepted == o.seen, o.acked == o.had
 	o.seen, o.had = accepted, o.acked
-	pending := o.busy || o.waiting > 0
-	if o.watched = pending || !still; !o.watched {
+	pending, tracked := o.busy || o.waiting > 0, o.receipts.Len() > 0
+	if o.watched = pending || tracked || !still; !o.watched {
 		o.kept.Trim()
 	}
-	return pending && still || o.flushes > 0 && unacked, o.watched
+	return pending && still || (o.flushes > 0 || tracked) && unacked, o.watched
 }
 
 // Owes reports whether an acknowledgement is to be expected on this attempt.

@@ -39,11 +39,28 @@ func (m *machine) fields(t *rapid.T) {
 	}
 	require.Equal(t, want, keys, "what is kept, in order")
 	require.Equal(t, o.resend != nil, o.again.Load(), "whether bytes are known")
+	m.receipts(t)
 	if m.hand == nothing {
 		require.Nil(t, o.inHand, "what is in hand")
 		require.Nil(t, o.resend, "the bytes of what is in hand")
 		require.Equal(t, encoded, m.ledger.inUse, "buffers in use (invariant 40): those of what is kept")
 	}
+}
+
+// receipts looks at what is said of messages that have one: it is settled once, and the truth (invariants 31 and 32).
+func (m *machine) receipts(t *rapid.T) {
+	pending := 0
+	for _, want := range m.ref.receipts {
+		require.Equal(t, want.seq, want.receipt.Seq(), "the number of a message with a receipt")
+		select {
+		case <-want.receipt.Done():
+			require.Equal(t, want.fate, want.receipt.Fate(), "what has become of message %d", want.seq)
+		default:
+			require.Equal(t, want.fate, FatePending, "what has become of message %d, whose receipt is pending", want.seq)
+			pending++
+		}
+	}
+	require.Equal(t, pending, m.box.receipts.Len(), "receipts that are pending")
 }
 
 // unacked reads what is kept, as an application does after the end.

@@ -81,6 +81,7 @@ func (o *Outbox[A]) acknowledge(seq uint64) bool {
 		o.drop(o.kept.Front())
 		o.kept.DropFront()
 	}
+	o.settleUpTo(seq, FateAcked)
 	if !o.watched {
 		o.kept.Trim()
 	}
@@ -162,6 +163,7 @@ func (o *Outbox[A]) Discard(dropped []uint64) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.settleDropped(dropped)
 	for range o.kept.Len() { // once around
 		k := o.kept.PopFront()
 		for len(dropped) > 0 && dropped[0] < k.Seq { // acknowledged since

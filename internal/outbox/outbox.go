@@ -72,8 +72,11 @@ type Outbox[A comparable] struct {
 	number uint64            // its sequence number
 	states states            // of keys
 	source source[A]         // of messages that are pulled
-	resend mem.BufferSlice   // its bytes, if they are known already
-	coded  uint64            // the newest turn in which the codec has encoded anything
+
+	receipts queue.Queue[*Receipt] // of messages whose fate is not settled, in order of seq
+
+	resend mem.BufferSlice // its bytes, if they are known already
+	coded  uint64          // the newest turn in which the codec has encoded anything
 
 	// written while mu is held, read without it by the codec, for each message
 	turn  atomic.Uint64 // counts what was in hand: a message that comes again has another one
@@ -274,6 +277,7 @@ func (o *Outbox[A]) takeBack(t Ticket[A]) {
 	o.last = t.before
 	o.acked = min(o.acked, o.last) // the other end has acknowledged what it cannot have: the next one has this number
 	o.dropNewest(t)
+	o.untrack(t.before)
 }
 
 // dropNewest drops the message of t.

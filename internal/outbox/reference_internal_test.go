@@ -39,6 +39,30 @@ type reference struct {
 	attached            uint64 // what last was when the attempt was attached
 	watched             bool
 	counted             uint64 // messages accepted, when somebody looked last
+	had                 uint64 // what acked was then
+
+	receipts []*tracked // but for those that are worth nothing
+}
+
+// tracked is a receipt, and what it should say.
+type tracked struct {
+	receipt *Receipt
+	seq     uint64
+	fate    Fate
+}
+
+// settleReceipts gives the pending receipts that fit a fate.
+func (r *reference) settleReceipts(fate Fate, fits func(seq uint64) bool) {
+	for _, t := range r.receipts {
+		if t.fate == FatePending && fits(t.seq) {
+			t.fate = fate
+		}
+	}
+}
+
+// tracks reports whether a receipt is pending.
+func (r *reference) tracks() bool {
+	return slices.ContainsFunc(r.receipts, func(t *tracked) bool { return t.fate == FatePending })
 }
 
 func (r *reference) sent() uint64 { return uint64(len(r.entries)) }
@@ -122,6 +146,7 @@ func (r *reference) begin(seq uint64) {
 // takeBack makes the newest message one that was never sent.
 func (r *reference) takeBack() {
 	r.entries = r.entries[:len(r.entries)-1]
+	r.receipts = slices.DeleteFunc(r.receipts, func(t *tracked) bool { return t.seq == r.last && t.fate == FatePending })
 	r.last = r.before
 	r.acked = min(r.acked, r.last) // an acknowledgement of it was for nothing (invariant 7)
 }
@@ -157,6 +182,7 @@ func (r *reference) acknowledge(seq uint64) bool {
 		return true
 	}
 	r.acked, r.quiet = seq, r.ticks
+	r.settleReceipts(FateAcked, func(n uint64) bool { return n <= seq })
 	for i := range r.entries {
 		if r.entries[i].seq <= seq {
 			r.entries[i].gone = true

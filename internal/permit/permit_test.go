@@ -277,3 +277,34 @@ func BenchmarkBreakerAndLimiter(b *testing.B) {
 		held.End(permit.Served, nil)
 	}
 }
+
+// An adaptive limiter learns how long work takes. What never ran, and what its caller has left, took no time that says anything: it is
+// dropped, and everything else is recorded.
+func TestWhatALimiterLearns(t *testing.T) {
+	t.Parallel()
+	for outcome, want := range map[permit.Outcome]string{
+		permit.Unrun: "dropped", permit.Left: "dropped", permit.Served: "recorded", permit.Fault: "recorded", permit.Denied: "recorded",
+	} {
+		said := &countedPermit{}
+		gate, err := permit.New(countedLimiter{permit: said})
+		require.NoError(t, err)
+		p, ok := gate.Try(t.Context(), 0)
+		require.True(t, ok)
+		p.End(outcome, errFault)
+		require.Equal(t, []string{want}, said.ends, "outcome %d", outcome)
+	}
+}
+
+// countedLimiter gives one permit.
+type countedLimiter struct {
+	adaptivelimiter.AdaptiveLimiter[any]
+	permit *countedPermit
+}
+
+func (l countedLimiter) TryAcquirePermit() (adaptivelimiter.Permit, bool) { return l.permit, true }
+
+// countedPermit notes how it ends.
+type countedPermit struct{ ends []string }
+
+func (p *countedPermit) Record() { p.ends = append(p.ends, "recorded") }
+func (p *countedPermit) Drop()   { p.ends = append(p.ends, "dropped") }
