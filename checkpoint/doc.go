@@ -18,7 +18,8 @@
 //	return store.Commit(ctx, "orders", owner.Epoch, next)
 //
 // [Memory] keeps positions for the life of the process, [File] on disk. Modules of their own keep them on servers:
-// checkpoint/postgres and checkpoint/redis. A [Store] of one's own takes the suite in package storetest to check.
+// checkpoint/postgres, checkpoint/redis and checkpoint/nats. A [Store] of one's own takes the suite in package storetest to
+// check.
 //
 // # Guarantees
 //

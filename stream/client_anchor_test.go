@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"io"
+	"math"
 	"testing"
 	"testing/synctest"
 
@@ -138,4 +139,20 @@ func TestAnAnchorThatFits(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A stream that begins at the highest number would take all that follows for repeated, and drop it.
+func TestAnAnchorThatNoNumberFollows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := scripted(t, stays(numbered(1)...))
+		cb := positions()
+		cb.Resume = func(_ context.Context, r *resumption) error {
+			r.StartsAt(at(math.MaxUint64))
+			return nil
+		}
+		_, err := w.dial(t.Context(), cb)
+		wantEnd(t, err, stream.ReasonProtocol, codes.Internal, "nothing is dropped silently")
+		require.ErrorContains(t, err, "none follows")
+	})
 }

@@ -31,6 +31,8 @@ func (s *ClientStream[Req, Res]) anchor(p checkpoint.Position) *loss {
 	case inbox.Past:
 		return &loss{op: "resume", final: ReasonPositionLost, err: fmt.Errorf(
 			"%w: the stream begins at %d, past %d", ErrPositionLost, p.Seq, have.Seq)}
+	case inbox.Last:
+		return noneFollows("resume", p.Seq)
 	case inbox.Fits:
 		return nil
 	default:

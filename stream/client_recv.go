@@ -157,7 +157,7 @@ func lossOf(r *inbox.Report) *loss {
 	case inbox.OtherLineage:
 		return &loss{op: "recv", err: &lineageError{have: r.Have.Lineage, got: r.Got.Lineage}, final: ReasonPositionLost}
 	case inbox.Exhausted:
-		return &loss{op: "recv", final: ReasonProtocol, err: fmt.Errorf("the server uses sequence number %d, and none follows", r.Got.Seq)}
+		return noneFollows("recv", r.Got.Seq)
 	case inbox.Overflow:
 		return &loss{op: "recv", final: ReasonHeldOverflow, err: fmt.Errorf(
 			"%d messages of %d bytes came without a position", r.Count, r.Size)}
@@ -214,4 +214,9 @@ func copyMessage[M any](dst, src *M) {
 func (s *ClientStream[Req, Res]) CloseAndRecv() (*Res, error) {
 	_ = s.CloseSend()
 	return s.Recv()
+}
+
+// noneFollows is the end of an attempt whose server uses the highest number that there is.
+func noneFollows(op string, seq uint64) *loss {
+	return &loss{op: op, final: ReasonProtocol, err: fmt.Errorf("the server uses sequence number %d, and none follows", seq)}
 }

@@ -45,6 +45,7 @@ type call struct {
 	result result // of the first attempt
 
 	attempts   atomic.Int32
+	hedges     atomic.Int32 // of them, if there are observers
 	panicked   atomic.Pointer[PanicError]
 	last       atomic.Pointer[tryError] // what the last attempt failed with
 	retryAfter atomic.Int64             // nanoseconds left of the delay of the breaker that denied last
@@ -65,7 +66,9 @@ func (c *call) run() (any, error) {
 // tell tells observers how the call ended. The error is what the caller gets.
 func (c *call) tell(err error) {
 	if len(c.settings.observers.call) > 0 {
-		c.settings.observers.onCall(c.info(int(c.attempts.Load()), false), time.Since(c.counts.start), err)
+		info := c.info(int(c.attempts.Load()), false)
+		info.Hedges = int(c.hedges.Load())
+		c.settings.observers.onCall(info, time.Since(c.counts.start), err)
 	}
 }
 
@@ -104,6 +107,9 @@ func (c *call) try(ctx context.Context, hedge bool) (reply any, err error) {
 	o := c.settings.observers
 	var start time.Time
 	if !o.empty() {
+		if hedge {
+			c.hedges.Add(1)
+		}
 		o.onStart(c.info(number, hedge))
 		start = time.Now()
 	}

@@ -269,3 +269,20 @@ func TestErrorAndTrailersAreOfOneAttempt(t *testing.T) {
 		}
 	}
 }
+
+// At the end of a call its observers are told how many attempts were hedges.
+func TestHedgesAreCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		told := make(chan unary.Info, 1)
+		in := unary.ClientInterceptor(unary.WithIdempotent("*"),
+			unary.WithPolicies(unary.NewHedgePolicyBuilder(10*time.Millisecond).WithMaxHedges(2).Build()),
+			unary.WithObserver(unary.Hooks{OnCall: func(info unary.Info, _ time.Duration, _ error) { told <- info }}))
+		_, err := call(t.Context(), in, func(context.Context, *response, []grpc.CallOption) error {
+			time.Sleep(time.Second)
+			return nil
+		})
+		require.NoError(t, err)
+		require.Equal(t, unary.Info{Method: method, Attempt: 3, Hedges: 2}, <-told)
+	})
+}

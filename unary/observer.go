@@ -22,6 +22,8 @@ type Info struct {
 	Attempt int
 	// Hedge says that the attempt is a hedge.
 	Hedge bool
+	// Hedges is the number of attempts so far that are hedges, or retries within one. It is set for [CallObserver] only.
+	Hedges int
 }
 
 // AttemptObserver is told that an attempt has ended: how long it took, and its error; nil is success.

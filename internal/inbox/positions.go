@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"math"
 	"time"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
@@ -46,6 +47,8 @@ const (
 	Replaced
 	// Past means that the attempt begins after the position: what is between is lost.
 	Past
+	// Last means that the attempt begins at the highest number that there is: whatever came would look like a repeated message.
+	Last
 )
 
 // Anchor takes in where the server said that the attempt begins. A stream without a place in a history takes it as its own.
@@ -58,6 +61,8 @@ func (b *Inbox[A, M]) Anchor(p checkpoint.Position) (Anchored, checkpoint.Positi
 	switch {
 	case !have.IsZero() && p.Lineage != have.Lineage:
 		return Replaced, have
+	case p.Seq == math.MaxUint64:
+		return Last, have
 	case !placed:
 		b.moveTo(p)
 		b.atStart = p.Seq == 0 && p.Token == ""

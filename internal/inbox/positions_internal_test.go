@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,6 +197,8 @@ func TestAnchors(t *testing.T) {
 		"before":                              {at("l", 5, ""), []checkpoint.Position{at("l", 4, "")}, Fits, at("l", 5, "")},
 		"where the stream stands":             {at("l", 5, ""), []checkpoint.Position{at("l", 5, "t")}, Fits, at("l", 5, "")},
 		"past it":                             {at("l", 5, ""), []checkpoint.Position{at("l", 6, "")}, Past, at("l", 5, "")},
+		"no number follows":                   {at("", 0, ""), []checkpoint.Position{at("l", math.MaxUint64, "")}, Last, at("", 0, "")},
+		"no number follows, further on":       {at("l", 5, ""), []checkpoint.Position{at("l", math.MaxUint64, "")}, Last, at("l", 5, "")},
 		"tokens are compared with nothing":    {at("l", 0, "t"), []checkpoint.Position{at("l", 6, "")}, Fits, at("l", 0, "t")},
 		"the beginning is a place":            {at("", 0, ""), []checkpoint.Position{at("", 0, ""), at("", 1, "")}, Past, at("", 0, "")},
 		"the beginning of a lineage, too":     {at("", 0, ""), []checkpoint.Position{at("l", 0, ""), at("l", 1, "")}, Past, at("l", 0, "")},
