@@ -23,7 +23,9 @@ type entry struct {
 	client  *stream.Observed       // nil for servers, and after the end
 	server  *stream.ServerObserved // nil for clients, and after the end
 	final   *row                   // after the end
-	since   time.Time              // of the state
+	since   time.Time              // when it began, or the last outage
+	up      time.Time              // when the newest attempt was attached; zero: there is none
+	had     uint64                 // messages received when the attempt before was lost
 	attempt uint64                 // of a server's stream
 	broken  string                 // what the last attempt ended with
 	events  []Event                // the newest last
@@ -69,17 +71,6 @@ func (e *entry) noteLocked(at time.Time, attempt uint64, what string, cause erro
 	e.events = append(e.events, Event{Time: at, Attempt: attempt, What: what, Text: text, Times: 1})
 }
 
-// enters notes an event with which the state of the stream has changed.
-func (e *entry) enters(at time.Time, attempt uint64, what string, cause error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.since = at
-	if cause != nil {
-		e.broken = textOf(cause)
-	}
-	e.noteLocked(at, attempt, what, cause)
-}
-
 // textOf returns what err says, cut to a size. A peer may have written it.
 func textOf(err error) string {
 	if err == nil {
@@ -123,32 +114,36 @@ type clientEntry struct{ *entry }
 
 // OnAttached implements stream.AttachedObserver.
 func (e clientEntry) OnAttached(i stream.Info, _ checkpoint.Position) {
-	e.enters(i.Time, i.Attempt, "attached", nil)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.up = i.Time
+	e.noteLocked(i.Time, i.Attempt, "attached", nil)
 }
 
-// OnDetached implements stream.DetachedObserver.
+// stable is how long an attempt has to stay attached to count as one that works, if it brings nothing.
+const stable = 10 * time.Second
+
+// OnDetached implements stream.DetachedObserver. gRPC opens an attempt before the server has answered, so one that the server refuses
+// is attached for a moment. That is no end of an outage, and is left out.
 func (e clientEntry) OnDetached(i stream.Info, cause error) {
 	e.mu.Lock()
-	again := e.isAway()
+	client := e.client
 	e.mu.Unlock()
-	if again { // it is away since it was lost, however often it tries
-		e.note(i.Time, i.Attempt, "not opened", cause)
-		return
+	received := uint64(0)
+	if client != nil {
+		received = client.Stats().Received
 	}
-	e.enters(i.Time, i.Attempt, "lost", cause)
-}
-
-// isAway reports whether the stream has had no attempt since the last event that has changed the state. The caller holds mu.
-func (e *entry) isAway() bool {
-	for i := len(e.events) - 1; i >= 0; i-- {
-		switch e.events[i].What {
-		case "attached":
-			return false
-		case "lost":
-			return true
-		}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	worked := !e.up.IsZero() && (received > e.had || i.Time.Sub(e.up) >= stable)
+	if worked {
+		e.since = i.Time
 	}
-	return len(e.events) > 0
+	if n := len(e.events); n > 0 && !worked && e.events[n-1].What == "attached" {
+		e.events = e.events[:n-1]
+	}
+	e.up, e.had, e.broken = time.Time{}, received, textOf(cause)
+	e.noteLocked(i.Time, i.Attempt, "lost", cause)
 }
 
 // OnWaiting implements stream.WaitingObserver.

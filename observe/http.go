@@ -108,8 +108,16 @@ func (p *Page) view(values url.Values) *view {
 		}
 	}
 	heads := [...][2]string{
-		{"Stream", "name"}, {"State", "state"}, {"Since", "since"}, {"Attempt", "-attempt"}, {"Outages", "-outages"},
-		{"Position", "-position"}, {"Unacked", "-unacked"}, {"Waiting", "-waiting"}, {"Received", "-received"}, {"Messages/s", "-rate"},
+		{"Stream", "name"},
+		{"State", "state"},
+		{"Since", "since"},
+		{"Attempt", "-attempt"},
+		{"Outages", "-outages"},
+		{"Position", "-position"},
+		{"Unacked", "-unacked"},
+		{"Waiting", "-waiting"},
+		{"Received", "-received"},
+		{"Messages/s", "-rate"},
 	}
 	for _, c := range heads {
 		link := column{Title: c[0], Link: c[1]}

@@ -48,22 +48,26 @@ func TestWhatThePageKeepsIsBounded(t *testing.T) {
 	require.Same(t, entries[2*maxEnded-1].entry, p.ended[maxEnded-1], "the newest are kept")
 }
 
-// An outage has begun when the attempt was lost, however often the next one could not be opened.
+// An outage has begun when an attempt that worked was lost, however often the server refuses the next one.
 func TestSinceIsTheBeginningOfTheOutage(t *testing.T) {
 	t.Parallel()
 	e := clientEntry{&entry{page: Handler()}}
 	at := func(s int) stream.Info { return stream.Info{Time: time.Unix(int64(s), 0)} }
 	gone := errors.New("gone")
 	e.OnAttached(at(1), checkpoint.Position{})
-	require.Equal(t, time.Unix(1, 0), e.since)
-	e.OnDetached(at(2), gone)
-	e.OnDetached(at(3), gone)
-	e.OnDetached(at(4), gone)
-	require.Equal(t, time.Unix(2, 0), e.since)
-	require.Equal(t, "not opened", e.events[2].What)
-	require.Equal(t, 2, e.events[2].Times)
-	e.OnAttached(at(5), checkpoint.Position{})
-	require.Equal(t, time.Unix(5, 0), e.since)
+	require.Equal(t, time.Unix(1, 0), e.row(time.Unix(2, 0)).Since)
+	e.OnDetached(at(20), gone)
+	for s := range 5 {
+		e.OnAttached(at(21+s), checkpoint.Position{})
+		e.OnDetached(at(21+s), gone)
+	}
+	require.Equal(t, time.Unix(20, 0), e.row(time.Unix(30, 0)).Since)
+	require.Len(t, e.events, 2, "attached, and lost")
+	require.Equal(t, 6, e.events[1].Times)
+	e.OnAttached(at(40), checkpoint.Position{})
+	require.Equal(t, time.Unix(40, 0), e.row(time.Unix(50, 0)).Since)
+	e.OnDetached(at(60), gone)
+	require.Equal(t, time.Unix(60, 0), e.row(time.Unix(61, 0)).Since, "an attempt that lived for long is one that worked")
 }
 
 func TestRates(t *testing.T) {

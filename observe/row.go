@@ -75,6 +75,9 @@ func (e *entry) row(now time.Time) *row {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r.Since = e.since
+	if !e.up.IsZero() {
+		r.Since = e.up
+	}
 	if server != nil {
 		r.Attempt = e.attempt
 	}

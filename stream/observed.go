@@ -29,7 +29,8 @@ type AttemptObserver interface {
 	ObserveAttempt(ctx context.Context, info Info) context.Context
 }
 
-// Observed is a stream of a client, as a [StreamObserver] sees it. Its methods may be called at any time, from any goroutine.
+// Observed is a stream of a client, as a [StreamObserver] sees it. Its methods may be called at any time, from any goroutine. One
+// that a test makes by itself has no stream behind it: its methods return zero values.
 type Observed struct {
 	// ID is the id of the stream. With WithResumeMetadata the server knows it, too. Otherwise it is random, and only observers know
 	// it. Log its String, and not the whole.
@@ -47,15 +48,30 @@ type Observed struct {
 }
 
 // State returns the state of the stream.
-func (o *Observed) State() State { return o.stream.State() }
+func (o *Observed) State() State {
+	if o.stream == nil {
+		return Opening
+	}
+	return o.stream.State()
+}
 
 // Stats returns a snapshot of the stream, as [ClientStream.Stats] does, but it does not make the stream note when messages
 // arrive, since that costs time for each message. LastMessage is zero unless the application calls Stats itself.
-func (o *Observed) Stats() Stats { return o.stream.peek() }
+func (o *Observed) Stats() Stats {
+	if o.stream == nil {
+		return Stats{}
+	}
+	return o.stream.peek()
+}
 
 // Method returns the full name of the method, such as /package.Service/Method. It is empty until it is known: at once for a
 // stream of a [ClientInterceptor], from the first open on with [DialOptions], and otherwise never.
-func (o *Observed) Method() string { return o.stream.methodName() }
+func (o *Observed) Method() string {
+	if o.stream == nil {
+		return ""
+	}
+	return o.stream.methodName()
+}
 
 // ServerStreamObserver is a [StreamObserver] for servers. It is asked when a stream was let in, before its handler is called. What
 // it returns observes that stream only. See also [ServerOpenedObserver].

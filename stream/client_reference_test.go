@@ -23,22 +23,22 @@ import (
 // attempts. A server plays a script that the fuzzer writes, through a real client and a real network, and a reference says what
 // has to come of it. It is a second opinion about internal/inbox and internal/outbox, written from their tables.
 
-// hostileSends is how many messages the client sends before the script begins.
-const hostileSends = 3
+// referenceSends is how many messages the client sends before the script begins.
+const referenceSends = 3
 
-// said is one message of a script.
-type said struct {
+// utterance is one message of a script.
+type utterance struct {
 	kind    kind
 	seq     uint64
 	lineage string
 	raw     []byte // in place of all of these
 }
 
-func (m said) position() checkpoint.Position {
+func (m utterance) position() checkpoint.Position {
 	return checkpoint.Position{Lineage: m.lineage, Seq: m.seq}
 }
 
-func (m said) response() *response {
+func (m utterance) response() *response {
 	body := m.raw
 	if body == nil {
 		body = binary.BigEndian.AppendUint64([]byte{byte(m.kind)}, m.seq)
@@ -48,12 +48,12 @@ func (m said) response() *response {
 }
 
 // heard is what the callbacks make of a message.
-func heard(m *response) said {
+func heard(m *response) utterance {
 	f, body := frameOf(m), m.GetPayload().GetBody()
 	if f.kind == empty {
-		return said{kind: empty}
+		return utterance{kind: empty}
 	}
-	return said{kind: f.kind, seq: f.seq, lineage: string(body[9:])}
+	return utterance{kind: f.kind, seq: f.seq, lineage: string(body[9:])}
 }
 
 // act is what the server does on one attempt.
@@ -61,7 +61,7 @@ type act struct {
 	ack      uint64 // of the answer to the hello
 	anchor   checkpoint.Position
 	anchored bool
-	says     []said
+	says     []utterance
 	end      codes.Code
 }
 
@@ -109,28 +109,28 @@ func scriptOf(in []byte) []act {
 		switch next(1)[0] % ops {
 		case opNext:
 			seq++
-			a.says = append(a.says, said{kind: data, seq: seq, lineage: lineage})
+			a.says = append(a.says, utterance{kind: data, seq: seq, lineage: lineage})
 		case opSkip:
 			seq += small() - 3
-			a.says = append(a.says, said{kind: data, seq: seq, lineage: lineage})
+			a.says = append(a.says, utterance{kind: data, seq: seq, lineage: lineage})
 		case opAbsolute:
 			seq = number()
-			a.says = append(a.says, said{kind: data, seq: seq, lineage: lineage})
+			a.says = append(a.says, utterance{kind: data, seq: seq, lineage: lineage})
 		case opOther:
 			lineage = string(next(int(small())))
 		case opUnordered:
-			a.says = append(a.says, said{kind: data, lineage: lineage})
+			a.says = append(a.says, utterance{kind: data, lineage: lineage})
 		case opBookmark:
 			seq += small() - 2
-			a.says = append(a.says, said{kind: bookmark, seq: seq, lineage: lineage})
+			a.says = append(a.says, utterance{kind: bookmark, seq: seq, lineage: lineage})
 		case opFragment:
-			a.says = append(a.says, said{kind: fragment})
+			a.says = append(a.says, utterance{kind: fragment})
 		case opAck:
-			a.says = append(a.says, said{kind: ack, seq: small()})
+			a.says = append(a.says, utterance{kind: ack, seq: small()})
 		case opAckAbsolute:
-			a.says = append(a.says, said{kind: ack, seq: number()})
+			a.says = append(a.says, utterance{kind: ack, seq: number()})
 		case opRaw:
-			a.says = append(a.says, said{kind: empty, raw: append([]byte{byte(empty)}, next(int(small()))...)})
+			a.says = append(a.says, utterance{kind: empty, raw: append([]byte{byte(empty)}, next(int(small()))...)})
 		case opBreak:
 			a.end = codes.Unavailable
 			acts = append(acts, act{ack: small()})
@@ -149,7 +149,7 @@ func scriptOf(in []byte) []act {
 
 // outcome is how a stream went.
 type outcome struct {
-	delivered []said
+	delivered []utterance
 	from      []checkpoint.Position // where the attempts began
 	reason    stream.Reason         // zero if the stream has ended well
 	text      string                // in the error, if that has to name something
@@ -174,7 +174,7 @@ func (r *reference) ends(reason stream.Reason, format string, args ...any) {
 // play plays acts, and the end with OK of the attempts after them.
 func (r *reference) play(acts []act) {
 	for i := 0; ; i++ {
-		a := act{ack: hostileSends}
+		a := act{ack: referenceSends}
 		if i < len(acts) {
 			a = acts[i]
 		}
@@ -202,7 +202,7 @@ func (r *reference) attempt(a act) (again, over bool) {
 		}
 	}
 	switch {
-	case a.end == codes.OK && r.acked < hostileSends:
+	case a.end == codes.OK && r.acked < referenceSends:
 		r.ends(stream.ReasonUnacked, "")
 		return false, true
 	case a.end == codes.OK:
@@ -239,8 +239,8 @@ func (r *reference) anchor(p checkpoint.Position) bool {
 }
 
 func (r *reference) ack(seq uint64) bool {
-	if seq > hostileSends {
-		r.ends(stream.ReasonProtocol, "message %d is acknowledged, and %d is the last one sent", seq, hostileSends)
+	if seq > referenceSends {
+		r.ends(stream.ReasonProtocol, "message %d is acknowledged, and %d is the last one sent", seq, referenceSends)
 		return false
 	}
 	r.acked = max(r.acked, seq)
@@ -248,7 +248,7 @@ func (r *reference) ack(seq uint64) bool {
 }
 
 // take takes in one message. It reports whether that loses the attempt, or ends the stream.
-func (r *reference) take(m said) (lost, over bool) {
+func (r *reference) take(m utterance) (lost, over bool) {
 	p, have := m.position(), r.stands
 	switch {
 	case m.kind == empty:
@@ -289,20 +289,20 @@ func (r *reference) take(m said) (lost, over bool) {
 	}
 }
 
-// hostile is the server's side of the acts.
-type hostile struct {
+// playing is the server's side of the acts.
+type playing struct {
 	acts []act
 
 	mu       sync.Mutex // guards the field below
 	handlers int
 }
 
-func (h *hostile) handle(s bidi) error {
+func (h *playing) handle(s bidi) error {
 	h.mu.Lock()
 	n := h.handlers
 	h.handlers++
 	h.mu.Unlock()
-	a := act{ack: hostileSends}
+	a := act{ack: referenceSends}
 	if n < len(h.acts) {
 		a = h.acts[n]
 	}
@@ -320,7 +320,7 @@ func (h *hostile) handle(s bidi) error {
 	if err := s.Send(greeting); err != nil {
 		return err
 	}
-	for range hostileSends {
+	for range referenceSends {
 		if n > 0 {
 			break
 		}
@@ -339,7 +339,7 @@ func (h *hostile) handle(s bidi) error {
 // met runs a client against the acts, and tells what came of it.
 func met(t *testing.T, acts []act, opts ...stream.ClientOption) (got outcome, err error) {
 	t.Helper()
-	h := &hostile{acts: acts}
+	h := &playing{acts: acts}
 	w := newWorld(t, &feed{handler: h.handle})
 	cb := callbacks{
 		Resume: func(_ context.Context, r *resumption) error {
@@ -372,7 +372,7 @@ func met(t *testing.T, acts []act, opts ...stream.ClientOption) (got outcome, er
 		return got, err
 	}
 	closeAtTheEnd(t, s)
-	for seq := uint64(1); seq <= hostileSends; seq++ {
+	for seq := uint64(1); seq <= referenceSends; seq++ {
 		if err := s.Send(frame{kind: data, seq: seq}.request()); err != nil {
 			return got, fmt.Errorf("message %d: %w", seq, err)
 		}
@@ -404,7 +404,7 @@ func judge(t *testing.T, acts []act, gaps bool) {
 	require.Equal(t, want.delivered, got.delivered, "what is handed over: %+v", acts)
 	if want.reason == stream.ReasonUnknown {
 		require.Equal(t, io.EOF, err, "%+v", acts)
-		require.EqualValues(t, hostileSends, got.acked, "an end with OK: all that was sent is acknowledged")
+		require.EqualValues(t, referenceSends, got.acked, "an end with OK: all that was sent is acknowledged")
 		return
 	}
 	var e *stream.Error
@@ -416,7 +416,7 @@ func judge(t *testing.T, acts []act, gaps bool) {
 
 // Invariants 7, 16 and 17, and no silent loss: whatever a server says, each message is handed over once and in order, or an error
 // names the fault.
-func FuzzHostileServer(f *testing.F) {
+func FuzzAgainstReference(f *testing.F) {
 	script := func(ops ...byte) []byte { return ops }
 	eight := func(op byte, n uint64) []byte { return binary.BigEndian.AppendUint64([]byte{op}, n) }
 	for _, gaps := range []bool{false, true} {
