@@ -194,7 +194,7 @@ func openMany(tb testing.TB, streams int, opts ...stream.ClientOption) {
 	}
 }
 
-// The figure is in bench/RESULTS.md. Here it is only made sure that nothing grows with the square of the streams.
+// BenchmarkPage has the figures. Here it is only made sure that nothing grows with the square of the streams.
 func TestThePageOfManyStreams(t *testing.T) {
 	t.Parallel()
 	page := observe.Handler()

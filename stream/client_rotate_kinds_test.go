@@ -161,7 +161,7 @@ func TestMatrixOfRotationsOfClientStreaming(t *testing.T) {
 					require.Zero(t, st.Outages, "outages, age %v", age)
 					require.Zero(t, st.Unacked)
 					require.Equal(t, int(st.Rotations)+1, h.handlersOf(), "handlers, age %v", age) //nolint:gosec // small
-					if age <= 200*time.Millisecond { // the backoff comes on top
+					if age <= 200*time.Millisecond {                                               // the backoff comes on top
 						require.NotZero(t, st.Rotations, "rotations, age %v", age)
 					}
 				})

@@ -263,8 +263,8 @@ func TestMatrixOfCutsWithSendOn(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						n := &nonces{}
 						w := newWorld(t, &feed{handler: n.handle(total)})
+						w.Arm(fault) // before the server sends
 						s := w.mustDial(callbacks{}, stream.WithRestart())
-						w.Arm(fault)
 						for {
 							m, err := s.Recv()
 							if errors.Is(err, io.EOF) {

@@ -1,6 +1,7 @@
 package otel_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -114,6 +115,19 @@ func TestTheInstrumentsOfGRPCAreAnOption(t *testing.T) {
 			attrs("grpc.method", fullDuplex, "grpc.target", "dns:///prices", "grpc.status", "OK"):          1,
 		}, w.collect("grpc.client.attempt.duration"))
 		require.Equal(t, map[attribute.Set]float64{attrs("grpc.method", fullDuplex): 2}, w.collect("grpc.server.call.started"))
+	})
+}
+
+// Who collects before the method is known does not decide what a stream is counted under.
+func TestTheMethodIsLookedForUntilItIsKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, []func(bidi) error{sends(1, nil)})
+		drain(t, w.dial(t.Context(), stream.WithObserver(taker{func(context.Context, *stream.Observed) {
+			require.Empty(t, w.collect("streamsafe.client.attempts")[attrs("grpc.method", fullDuplex)]) //nolint:contextcheck // it is the one of the test
+		}})))
+		synctest.Wait()
+		require.Equal(t, map[attribute.Set]float64{attrs("grpc.method", fullDuplex): 1}, w.collect("streamsafe.client.attempts"))
 	})
 }
 

@@ -129,6 +129,11 @@ func TestEachSpanEndsOnce(t *testing.T) {
 		require.NoError(t, s.Close())
 		require.Equal(t, 106, ended())
 		require.Len(t, w.spans.Started(), 106)
+		ends := 0.0
+		for _, n := range w.collect("streamsafe.client.stream.duration") {
+			ends += n
+		}
+		require.InDelta(t, 2, ends, 0, "each end counts once")
 	})
 }
 

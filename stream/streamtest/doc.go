@@ -36,7 +36,8 @@
 // to read it is another matter:
 //
 //   - A gRPC client hands over each message that has arrived before it reports the loss of the connection.
-//   - A gRPC server cancels the handler's context at once, and the handler may then miss messages that have arrived.
+//   - A gRPC server cancels the handler's context at once, and the handler may then miss messages that have arrived, unless there
+//     is a Pause before the cut.
 //   - After an RST an operating system may drop what the application has not read. Linux keeps it, and so does Network.
 //
 // # Places
@@ -46,6 +47,9 @@
 // in frames of its own, so "after message 3" means that the peer can read that one and nothing behind it. The two directions do not wait
 // for each other. A cut after request 3 may come before or after response 2, and if that makes a difference to your stream, the places
 // of the other direction find it.
+//
+// After a message, CutEverywhere waits a moment in which nothing passes either way: the peer has taken the message in, and nobody has
+// heard of it. See [Fault].
 //
 // # Goroutines
 //
