@@ -32,25 +32,26 @@ local function now(before)
 	end
 	return string.format('%.0f', micros)
 end
-local r = record()
 if op == 'read' then
 	redis.call('HDEL', key, '-')
-	return r
+	return record()
 end
 if op == 'acquire' then
+	local r = record()
 	if r[6] ~= ARGV[2] then
 		redis.call('HINCRBY', key, 'epoch', 1)
 		redis.call('HSET', key, 'deleted', '0', 'owner', ARGV[2], 'write', ARGV[3], 'updated', now(r[8]))
 	end
 	return record()
 end
-if r[7] == ARGV[4] then
+local r = redis.call('HMGET', key, 'epoch', 'write', 'updated')
+if r[2] == ARGV[4] then
 	return 1
 end
-if r[1] ~= ARGV[2] or r[7] ~= ARGV[3] then
+if r[1] ~= ARGV[2] or r[2] ~= ARGV[3] then
 	return 0
 end
-redis.call('HSET', key, 'write', ARGV[4], 'lineage', ARGV[5], 'seq', ARGV[6], 'token', ARGV[7], 'deleted', ARGV[8], 'updated', now(r[8]))
+redis.call('HSET', key, 'write', ARGV[4], 'lineage', ARGV[5], 'seq', ARGV[6], 'token', ARGV[7], 'deleted', ARGV[8], 'updated', now(r[3]))
 return 1`
 
 // server is a [remote.Backend] on Redis.
