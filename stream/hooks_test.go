@@ -151,6 +151,7 @@ func TestAStreamObserverHasAnObserverForEachStream(t *testing.T) {
 		require.Equal(t, "prices", seen.Name)
 		require.NotZero(t, seen.ID)
 		require.Equal(t, s.State(), seen.State())
+		_ = seen.Stats() // before the messages
 		_, err := receiveAll(s)
 		require.ErrorIs(t, err, io.EOF)
 		synctest.Wait()
