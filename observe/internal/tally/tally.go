@@ -185,7 +185,7 @@ func (c *Counts) add(s *stream.Stats) {
 
 // Snapshot returns the sums of all names.
 func (t *Streams) Snapshot(now time.Time) []*Sum {
-	var tell []func() //nolint:prealloc // hardly ever is one told
+	var tell []func()
 	defer func() {
 		for _, f := range tell {
 			f()
