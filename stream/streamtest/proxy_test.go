@@ -88,6 +88,7 @@ func TestProxy(t *testing.T) {
 	n, err = echoes(t, conn, 10)
 	assert.Equal(t, codes.Unavailable, status.Code(err))
 	assert.LessOrEqual(t, n, 4)
+	require.Eventually(t, func() bool { return cuts.Load() == 2 }, time.Minute, time.Millisecond, "the function is called after the fault")
 	p.OnCut(nil)
 	p.OnMessage(nil)
 
