@@ -103,7 +103,7 @@ func newInstruments(meter metric.Meter) (*instruments, error) {
 
 		streamDuration: m.seconds("streamsafe.client.stream.duration", "How long streams have lived that have ended.", lifetimeBounds()),
 		outageDuration: m.seconds("streamsafe.client.outage.duration",
-			"From the loss of an attached attempt until the next one was attached or the stream has ended.", outageBounds()),
+			"From the loss of an attempt that worked until the next one that works was attached, or the end of the stream.", outageBounds()),
 		reconnectDelay: m.seconds("streamsafe.client.reconnect.delay", "How long streams were to wait before an attempt.", outageBounds()),
 		detached:       m.counter("streamsafe.client.attempt.lost", "{attempt}", "Attempts that were lost or could not be opened, and were resumable."),
 		events:         m.counter("streamsafe.client.events", "{event}", "What an operator has to know of."),

@@ -3,6 +3,7 @@ package otel_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
@@ -30,7 +31,10 @@ type (
 
 const fullDuplex = "grpc.testing.TestService/FullDuplexCall"
 
-var errGone = status.Error(codes.Unavailable, "gone")
+var (
+	errGone  = status.Error(codes.Unavailable, "gone")
+	errFinal = status.Error(codes.InvalidArgument, "no")
+)
 
 // world is a server, a client, and what an observer has reported.
 type world struct {
@@ -109,6 +113,37 @@ func stays(n int) func(bidi) error {
 		<-s.Context().Done()
 		return s.Context().Err()
 	}
+}
+
+// lasts returns a handler that sends nothing for a time, and ends with OK.
+func lasts(d time.Duration) func(bidi) error {
+	return func(s bidi) error {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return nil
+		case <-s.Context().Done():
+			return s.Context().Err()
+		}
+	}
+}
+
+// seconds returns the sum of a histogram.
+func (w *world) seconds(name string) (sum float64) {
+	w.t.Helper()
+	var rm metricdata.ResourceMetrics
+	require.NoError(w.t, w.reader.Collect(w.t.Context(), &rm))
+	for _, scope := range rm.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if data, ok := m.Data.(metricdata.Histogram[float64]); ok && m.Name == name {
+				for _, p := range data.DataPoints {
+					sum += p.Sum
+				}
+			}
+		}
+	}
+	return sum
 }
 
 // collect returns what a metric of that name has, by the values of its attributes.
