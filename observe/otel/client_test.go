@@ -108,10 +108,10 @@ func TestAnOutageLastsUntilTheAttemptThatWorks(t *testing.T) {
 			}
 			ended <- err
 		}()
-		time.Sleep(5 * time.Second) //nolint:forbidigo // in a bubble
+		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		require.Empty(t, w.collect("streamsafe.client.outage.duration"), "it may still be refused")
-		time.Sleep(10 * time.Second) //nolint:forbidigo // in a bubble
+		time.Sleep(10 * time.Second)
 		require.Len(t, w.collect("streamsafe.client.outage.duration"), 1)
 		require.InDelta(t, 3, w.seconds("streamsafe.client.outage.duration"), 0.5)
 		require.NoError(t, s.Close())

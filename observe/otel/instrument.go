@@ -13,7 +13,9 @@ type instruments struct {
 	attemptDuration, callDuration, serverCallDuration metric.Float64Histogram
 	serverCallStarted                                 metric.Int64Counter
 
-	// gRFC A96
+	// gRFC A96, of unary calls. Its grpc.client.call.retry_delay is not here: that is the time without an attempt of one call, told at
+	// the end of the call. A stream has no end to wait for, each of its attempts is a call to gRPC, and the time without
+	// one is outageDuration. Observers of unary calls are not told how long a call has waited.
 	retries, hedges metric.Int64Histogram
 
 	// streams of clients

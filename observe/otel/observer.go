@@ -83,7 +83,7 @@ func (o *Observer) collect(_ context.Context, to metric.Observer) error {
 
 	now := time.Now()
 	for _, s := range clients {
-		s.addTo(client, now)
+		s.addTo(client, now) //nolint:contextcheck // an outage that is over belongs to no request
 	}
 	for _, s := range servers {
 		s.addTo(server)
