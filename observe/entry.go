@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/observe/internal/tally"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
@@ -120,11 +121,7 @@ func (e clientEntry) OnAttached(i stream.Info, _ checkpoint.Position) {
 	e.noteLocked(i.Time, i.Attempt, "attached", nil)
 }
 
-// stable is how long an attempt has to stay attached to count as one that works, if it brings nothing.
-const stable = 10 * time.Second
-
-// OnDetached implements stream.DetachedObserver. gRPC opens an attempt before the server has answered, so one that the server refuses
-// is attached for a moment. That is no end of an outage, and is left out.
+// OnDetached implements stream.DetachedObserver. An attempt that has not worked is no end of an outage, and is left out.
 func (e clientEntry) OnDetached(i stream.Info, cause error) {
 	e.mu.Lock()
 	client := e.client
@@ -135,7 +132,7 @@ func (e clientEntry) OnDetached(i stream.Info, cause error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	worked := !e.up.IsZero() && (received > e.had || i.Time.Sub(e.up) >= stable)
+	worked := tally.Works(e.up, i.Time, e.had, received)
 	if worked {
 		e.since = i.Time
 	}

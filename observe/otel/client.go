@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/observe/internal/tally"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
@@ -23,14 +24,13 @@ type clientStream struct {
 	fixed    *labels    // nil until the method is known, or something was counted without it
 	live     []*attempt // those whose end was not told of, oldest first
 	previous trace.SpanContext
-	attached bool
-	lostAt   time.Time // when the outage began; zero: there is none
+	outage   tally.Outage
 	closed   bool
 }
 
 // ObserveStream implements [stream.StreamObserver].
 func (o *Observer) ObserveStream(ctx context.Context, seen *stream.Observed) stream.Observer { //nolint:ireturn // as the interface has it
-	s := &clientStream{o: o, seen: seen}
+	s := &clientStream{o: o, seen: seen, outage: tally.From(seen.Began)}
 	s.span = o.startStream(ctx, seen)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -63,19 +63,16 @@ func (s *clientStream) labelsLocked(counted bool) *labels {
 }
 
 // addTo adds the stream to the sums of those that live.
-func (s *clientStream) addTo(sums map[attribute.Distinct]*clientTotals) {
+func (s *clientStream) addTo(sums map[attribute.Distinct]*clientTotals, now time.Time) {
 	st := s.seen.Stats()
-	t := clientSum(sums, s.labels(st.Received > 0 || st.Sent > 0 || st.Attempts > 1))
-	if s.fixedNow() {
-		t.count(&st)
-	}
-	t.level(&st)
-}
-
-func (s *clientStream) fixedNow() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fixed != nil
+	s.outageOverLocked(s.outage.Settle(now, st.Received))
+	t := clientSum(sums, s.labelsLocked(st.Received > 0 || st.Sent > 0 || st.Attempts > 1))
+	if s.fixed != nil {
+		t.Counts.Add(&st)
+	}
+	t.Levels.Add(&st)
 }
 
 func clientSum(sums map[attribute.Distinct]*clientTotals, l *labels) *clientTotals {
@@ -97,19 +94,17 @@ func (s *clientStream) OnAttached(info stream.Info, _ checkpoint.Position) {
 			s.countLocked(a)
 		}
 	}
-	s.attached = true
-	s.outageOverLocked(info.Time, true)
+	s.outage.Attached(info.Time)
 }
 
 // OnDetached implements [stream.DetachedObserver].
 func (s *clientStream) OnDetached(info stream.Info, cause error) {
+	received := s.seen.Stats().Received
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pruneLocked(info)
 	s.endLocked(info.Attempt, info.Time, cause)
-	if s.attached {
-		s.attached, s.lostAt = false, info.Time
-	}
+	s.outageOverLocked(s.outage.Lost(info.Time, received))
 	s.o.instruments.detached.Add(context.Background(), 1, s.labelsLocked(true).with(statusOf(cause)))
 }
 
@@ -145,6 +140,7 @@ func (s *clientStream) OnLost(stream.Info, checkpoint.Position, error) { s.event
 
 // OnClosed implements [stream.ClosedObserver].
 func (s *clientStream) OnClosed(info stream.Info, cause error) {
+	st := s.seen.Stats()
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -155,15 +151,17 @@ func (s *clientStream) OnClosed(info stream.Info, cause error) {
 	for len(s.live) > 0 {
 		s.endLocked(s.live[0].number, info.Time, context.Canceled)
 	}
-	s.outageOverLocked(info.Time, false)
+	s.outageOverLocked(s.outage.Settle(info.Time, st.Received))
+	if away, first := s.outage.Away(info.Time); away > 0 && !first {
+		s.outageLocked(away, false)
+	}
 	l := s.labelsLocked(true)
 	s.mu.Unlock()
 
-	st := s.seen.Stats()
 	s.o.mu.Lock()
 	if _, ok := s.o.clients[s]; ok {
 		delete(s.o.clients, s)
-		clientSum(s.o.clientDone, l).count(&st)
+		clientSum(s.o.clientDone, l).Counts.Add(&st)
 	}
 	s.o.mu.Unlock()
 	lifetime := info.Time.Sub(s.seen.Began).Seconds()
@@ -175,13 +173,15 @@ func (s *clientStream) event(word string) {
 	s.o.instruments.events.Add(context.Background(), 1, s.labels(true).with(keyEvent.String(word)))
 }
 
-func (s *clientStream) outageOverLocked(at time.Time, recovered bool) {
-	if s.lostAt.IsZero() {
-		return
+// outageOverLocked records an outage that is over. The first open is none.
+func (s *clientStream) outageOverLocked(ended tally.Ended, over bool) {
+	if over && !ended.First {
+		s.outageLocked(ended.Took, true)
 	}
-	s.o.instruments.outageDuration.Record(context.Background(), at.Sub(s.lostAt).Seconds(),
-		s.labelsLocked(true).with(keyRecovered.Bool(recovered)))
-	s.lostAt = time.Time{}
+}
+
+func (s *clientStream) outageLocked(took time.Duration, recovered bool) {
+	s.o.instruments.outageDuration.Record(context.Background(), took.Seconds(), s.labelsLocked(true).with(keyRecovered.Bool(recovered)))
 }
 
 // pruneLocked ends attempts that are over and that no event tells of: those that have lost a race of hedged opens.

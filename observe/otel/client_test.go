@@ -55,6 +55,70 @@ func TestAStreamThatBreaksAndEnds(t *testing.T) {
 	})
 }
 
+// A server that refuses each attempt keeps the stream away, though gRPC opens the attempts: that is one outage.
+func TestAnAttemptThatIsRefusedEndsNoOutage(t *testing.T) {
+	t.Parallel()
+	recovered := func(yes bool) attribute.Set {
+		return attribute.NewSet(attribute.String("grpc.method", fullDuplex), attribute.Bool("streamsafe.recovered", yes))
+	}
+	refused := sends(0, errGone)
+	for name, c := range map[string]struct {
+		handlers []func(bidi) error
+		want     map[attribute.Set]float64
+	}{
+		"an attempt brings something": {
+			[]func(bidi) error{sends(3, errGone), refused, refused, refused, sends(2, nil)}, map[attribute.Set]float64{recovered(true): 1},
+		},
+		"an attempt lasts": {
+			[]func(bidi) error{sends(3, errGone), refused, refused, refused, lasts(time.Minute)}, map[attribute.Set]float64{recovered(true): 1},
+		},
+		"the stream ends": {
+			[]func(bidi) error{sends(3, errGone), refused, refused, refused, sends(0, errFinal)}, map[attribute.Set]float64{recovered(false): 1},
+		},
+		"no attempt has worked": {[]func(bidi) error{refused, refused, sends(0, errFinal)}, map[attribute.Set]float64{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := start(t, c.handlers)
+				s := w.dial(t.Context())
+				for err := error(nil); err == nil; {
+					_, err = s.Recv()
+				}
+				synctest.Wait() // until the observer knows
+				require.Equal(t, c.want, w.collect("streamsafe.client.outage.duration"))
+				require.InDelta(t, float64(len(c.handlers)), w.collect("streamsafe.client.attempts")[attrs("grpc.method", fullDuplex)], 0)
+			})
+		})
+	}
+}
+
+// The time of an outage ends when the attempt that works was attached, whenever that is known.
+func TestAnOutageLastsUntilTheAttemptThatWorks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, []func(bidi) error{sends(1, errGone), stays(0)})
+		s := w.dial(t.Context(), stream.WithStreamPolicies(stream.NewRetryPolicyBuilder().WithDelay(3*time.Second).WithJitter(0).Build()))
+		t.Cleanup(func() { _ = s.Close() })
+		ended := make(chan error, 1)
+		go func() {
+			_, err := s.Recv()
+			for err == nil {
+				_, err = s.Recv()
+			}
+			ended <- err
+		}()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Empty(t, w.collect("streamsafe.client.outage.duration"), "it may still be refused")
+		time.Sleep(10 * time.Second)
+		require.Len(t, w.collect("streamsafe.client.outage.duration"), 1)
+		require.InDelta(t, 3, w.seconds("streamsafe.client.outage.duration"), 0.5)
+		require.NoError(t, s.Close())
+		require.Error(t, <-ended)
+	})
+}
+
 // The number of streams comes back to 0, however they end and whoever looks (invariant 52).
 func TestStreamsGoDownOnce(t *testing.T) {
 	t.Parallel()

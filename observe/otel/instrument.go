@@ -13,7 +13,9 @@ type instruments struct {
 	attemptDuration, callDuration, serverCallDuration metric.Float64Histogram
 	serverCallStarted                                 metric.Int64Counter
 
-	// gRFC A96
+	// gRFC A96, of unary calls. Its grpc.client.call.retry_delay is not here: that is the time without an attempt of one call, told at
+	// the end of the call. A stream has no end to wait for, each of its attempts is a call to gRPC, and the time without
+	// one is outageDuration. Observers of unary calls are not told how long a call has waited.
 	retries, hedges metric.Int64Histogram
 
 	// streams of clients
@@ -103,7 +105,7 @@ func newInstruments(meter metric.Meter) (*instruments, error) {
 
 		streamDuration: m.seconds("streamsafe.client.stream.duration", "How long streams have lived that have ended.", lifetimeBounds()),
 		outageDuration: m.seconds("streamsafe.client.outage.duration",
-			"From the loss of an attached attempt until the next one was attached or the stream has ended.", outageBounds()),
+			"From the loss of an attempt that worked until the next one that works was attached, or the end of the stream.", outageBounds()),
 		reconnectDelay: m.seconds("streamsafe.client.reconnect.delay", "How long streams were to wait before an attempt.", outageBounds()),
 		detached:       m.counter("streamsafe.client.attempt.lost", "{attempt}", "Attempts that were lost or could not be opened, and were resumable."),
 		events:         m.counter("streamsafe.client.events", "{event}", "What an operator has to know of."),

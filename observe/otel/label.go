@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/streamsafe/streamsafe/observe/internal/tally"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
@@ -96,15 +97,7 @@ func codeName(code codes.Code) string {
 }
 
 // reasonOf returns why a stream has ended: a word of stream.Reason, or "ok".
-func reasonOf(err error) attribute.KeyValue {
-	if e, ok := errors.AsType[*stream.Error](err); ok {
-		return keyReason.String(e.Reason.String())
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return keyReason.String("ok")
-	}
-	return keyReason.String(stream.ReasonUnknown.String())
-}
+func reasonOf(err error) attribute.KeyValue { return keyReason.String(tally.ReasonOf(err)) }
 
 // endedBadly reports whether a stream has ended with what somebody may have to look at: not with OK, nor because the application
 // has closed it.

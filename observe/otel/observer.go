@@ -3,6 +3,7 @@ package otel
 import (
 	"context"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -80,8 +81,9 @@ func (o *Observer) collect(_ context.Context, to metric.Observer) error {
 	client, server := copied(o.clientDone), copied(o.serverDone)
 	o.mu.Unlock()
 
+	now := time.Now()
 	for _, s := range clients {
-		s.addTo(client)
+		s.addTo(client, now) //nolint:contextcheck // an outage that is over belongs to no request
 	}
 	for _, s := range servers {
 		s.addTo(server)

@@ -4,6 +4,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/streamsafe/streamsafe/observe/internal/tally"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
@@ -20,55 +21,29 @@ func (l *labels) with(more ...attribute.KeyValue) metric.MeasurementOption {
 // clientTotals are sums over the client streams with the same attributes.
 type clientTotals struct {
 	labels labels
-	states [stream.Rotating + 1]int64
-
-	received, delivered, duplicates, sent, replayed uint64
-	attempts, outages, resumes, unseen              uint64
-	unacked, unackedSize, waiting                   int64
-}
-
-// count adds what a stream has counted.
-func (t *clientTotals) count(st *stream.Stats) {
-	t.received += st.Received
-	t.delivered += st.Deliveries
-	t.duplicates += st.Duplicates
-	t.sent += st.Sent
-	t.replayed += st.Replayed
-	t.attempts += st.Attempts
-	t.outages += st.Outages
-	t.resumes += st.Resumes
-	t.unseen += st.EventsDropped
-}
-
-// level adds how a stream that has not ended stands.
-func (t *clientTotals) level(st *stream.Stats) {
-	if int(st.State) < len(t.states) {
-		t.states[st.State]++
-	}
-	t.unacked += int64(st.Unacked)
-	t.unackedSize += int64(st.UnackedSize)
-	t.waiting += int64(st.Waiting)
+	tally.Counts
+	tally.Levels
 }
 
 func (t *clientTotals) tell(i *instruments, to metric.Observer) {
-	for state, n := range t.states {
+	for state, n := range t.States {
 		if state := stream.State(state); state != stream.Closed { //nolint:gosec // there are five
-			to.ObserveInt64(i.clientStreams, n, t.labels.with(keyState.String(state.String())))
+			to.ObserveInt64(i.clientStreams, int64(n), t.labels.with(keyState.String(state.String())))
 		}
 	}
 	for word, n := range map[string]uint64{
-		"received": t.received, "delivered": t.delivered, "duplicate": t.duplicates, "sent": t.sent, "replayed": t.replayed,
+		"received": t.Received, "delivered": t.Delivered, "duplicate": t.Duplicates, "sent": t.Sent, "replayed": t.Replayed,
 	} {
 		to.ObserveInt64(i.clientMessages, signed(n), t.labels.with(keyMessages.String(word)))
 	}
 	all := metric.WithAttributeSet(t.labels.set)
-	to.ObserveInt64(i.attempts, signed(t.attempts), all)
-	to.ObserveInt64(i.outages, signed(t.outages), all)
-	to.ObserveInt64(i.resumes, signed(t.resumes), all)
-	to.ObserveInt64(i.unseen, signed(t.unseen), all)
-	to.ObserveInt64(i.unacked, t.unacked, all)
-	to.ObserveInt64(i.unackedSize, t.unackedSize, all)
-	to.ObserveInt64(i.waiting, t.waiting, all)
+	to.ObserveInt64(i.attempts, signed(t.Attempts), all)
+	to.ObserveInt64(i.outages, signed(t.Outages), all)
+	to.ObserveInt64(i.resumes, signed(t.Resumes), all)
+	to.ObserveInt64(i.unseen, signed(t.Unseen), all)
+	to.ObserveInt64(i.unacked, int64(t.Unacked), all)
+	to.ObserveInt64(i.unackedSize, int64(t.UnackedBytes), all)
+	to.ObserveInt64(i.waiting, int64(t.Waiting), all)
 }
 
 // serverTotals are sums over the server streams with the same attributes.

@@ -3,6 +3,7 @@ package otel_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
@@ -30,7 +31,10 @@ type (
 
 const fullDuplex = "grpc.testing.TestService/FullDuplexCall"
 
-var errGone = status.Error(codes.Unavailable, "gone")
+var (
+	errGone  = status.Error(codes.Unavailable, "gone")
+	errFinal = status.Error(codes.InvalidArgument, "no")
+)
 
 // world is a server, a client, and what an observer has reported.
 type world struct {
@@ -55,18 +59,31 @@ func (w *world) FullDuplexCall(s bidi) error {
 // start starts a server, each call of which runs the next handler. It has to be called in a bubble.
 func start(t *testing.T, handlers []func(bidi) error, opts ...streamotel.Option) *world {
 	t.Helper()
+	return newWorld(t, handlers, nil, opts...)
+}
+
+// others returns what else is to observe both ends, with the providers of the world.
+type others func(*metric.MeterProvider, *trace.TracerProvider) ([]grpc.ServerOption, []grpc.DialOption)
+
+func newWorld(t *testing.T, handlers []func(bidi) error, others others, opts ...streamotel.Option) *world {
+	t.Helper()
 	w := &world{t: t, spans: tracetest.NewSpanRecorder(), reader: metric.NewManualReader(), network: streamtest.NewNetwork(), handlers: handlers}
+	meters, tracers := metric.NewMeterProvider(metric.WithReader(w.reader)), trace.NewTracerProvider(trace.WithSpanProcessor(w.spans))
 	var err error
 	w.observer, err = streamotel.New(append([]streamotel.Option{
-		streamotel.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(w.reader))),
-		streamotel.WithTracerProvider(trace.NewTracerProvider(trace.WithSpanProcessor(w.spans))),
+		streamotel.WithMeterProvider(meters), streamotel.WithTracerProvider(tracers),
 	}, opts...)...)
 	require.NoError(t, err)
-	w.server = grpc.NewServer(grpc.StreamInterceptor(stream.ServerInterceptor(stream.WithObserver(w.observer))))
+	var serverOpts []grpc.ServerOption
+	var dialOpts []grpc.DialOption
+	if others != nil {
+		serverOpts, dialOpts = others(meters, tracers)
+	}
+	w.server = grpc.NewServer(append(serverOpts, grpc.StreamInterceptor(stream.ServerInterceptor(stream.WithObserver(w.observer))))...)
 	testpb.RegisterTestServiceServer(w.server, w)
 	listener := w.network.Listener()
 	go func() { _ = w.server.Serve(listener) }() // ends with the server
-	w.conn, err = w.network.Client(stream.DialOptions(insecure.NewCredentials())...)
+	w.conn, err = w.network.Client(stream.DialOptions(insecure.NewCredentials(), dialOpts...)...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, w.conn.Close())
@@ -111,13 +128,47 @@ func stays(n int) func(bidi) error {
 	}
 }
 
+// lasts returns a handler that sends nothing for a time, and ends with OK.
+func lasts(d time.Duration) func(bidi) error {
+	return func(s bidi) error {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return nil
+		case <-s.Context().Done():
+			return s.Context().Err()
+		}
+	}
+}
+
+// all returns all metrics.
+func (w *world) all() (rm metricdata.ResourceMetrics) {
+	w.t.Helper()
+	require.NoError(w.t, w.reader.Collect(w.t.Context(), &rm))
+	return rm
+}
+
+// seconds returns the sum of a histogram.
+func (w *world) seconds(name string) (sum float64) {
+	w.t.Helper()
+	for _, scope := range w.all().ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if data, ok := m.Data.(metricdata.Histogram[float64]); ok && m.Name == name {
+				for _, p := range data.DataPoints {
+					sum += p.Sum
+				}
+			}
+		}
+	}
+	return sum
+}
+
 // collect returns what a metric of that name has, by the values of its attributes.
 func (w *world) collect(name string) map[attribute.Set]float64 {
 	w.t.Helper()
-	var rm metricdata.ResourceMetrics
-	require.NoError(w.t, w.reader.Collect(w.t.Context(), &rm))
 	values := make(map[attribute.Set]float64)
-	for _, scope := range rm.ScopeMetrics {
+	for _, scope := range w.all().ScopeMetrics {
 		for _, m := range scope.Metrics {
 			if m.Name != name {
 				continue

@@ -25,31 +25,20 @@ type Streams struct {
 	// Attached is told how long an outage was, or the first open.
 	Attached func(name string, away time.Duration, first bool)
 
-	mu   sync.Mutex // guards the fields below
-	all  map[string]*sum
+	mu   sync.Mutex         // guards the fields below
+	all  map[string]*Counts // what has ended, and what is counted by events
 	live map[*entry]struct{}
-}
-
-// Counts are counters.
-type Counts struct {
-	Started, Attempts, Outages, Resumes, Rotations            uint64
-	Sent, Replayed, Acked, Received, Duplicates, CommitFailed uint64
 }
 
 // Sum is what the streams of one name come to.
 type Sum struct {
 	Name string
 	Counts
-	States             map[stream.State]int // of open streams
-	Unacked, Waiting   int
-	Held, UnackedBytes int
+	Levels
 	// The longest times of any stream: without an attempt, with something unacknowledged and no acknowledgement, and without a
 	// message. The last two are known to the interval of Snapshot.
 	Away, Unmoved, Silent time.Duration
 }
-
-// sum is what the streams of a name that have ended come to, and what is counted by events.
-type sum struct{ Counts }
 
 // entry is a stream that is open.
 type entry struct {
@@ -58,10 +47,7 @@ type entry struct {
 	observed *stream.Observed // the same
 
 	// guarded by mu of streams
-	away     time.Time // since when there is no attempt that works; zero: there is one
-	attached time.Time // when the newest attempt was attached; zero: there is none
-	had      uint64    // messages received when the attempt before was lost
-	worked   bool      // an attempt has worked
+	outage   Outage
 	acked    uint64    // at the last snapshot
 	ackedAt  time.Time // when that was first seen, with something unacknowledged; zero: nothing is
 	received uint64    // at the last snapshot
@@ -73,7 +59,7 @@ func (t *Streams) ObserveStream(_ context.Context, s *stream.Observed) stream.Ob
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.all == nil {
-		t.all, t.live = make(map[string]*sum), make(map[*entry]struct{})
+		t.all, t.live = make(map[string]*Counts), make(map[*entry]struct{})
 	}
 	name := s.Name
 	if _, ok := t.all[name]; !ok {
@@ -81,11 +67,11 @@ func (t *Streams) ObserveStream(_ context.Context, s *stream.Observed) stream.Ob
 			name = Other
 		}
 		if _, ok := t.all[name]; !ok {
-			t.all[name] = &sum{}
+			t.all[name] = &Counts{}
 		}
 	}
 	t.all[name].Started++
-	e := &entry{streams: t, name: name, observed: s, away: s.Began, heardAt: s.Began}
+	e := &entry{streams: t, name: name, observed: s, outage: From(s.Began), heardAt: s.Began}
 	t.live[e] = struct{}{}
 	return e
 }
@@ -94,24 +80,15 @@ func (t *Streams) ObserveStream(_ context.Context, s *stream.Observed) stream.Ob
 func (e *entry) OnAttached(i stream.Info, _ checkpoint.Position) {
 	e.streams.mu.Lock()
 	defer e.streams.mu.Unlock()
-	e.attached = i.Time
+	e.outage.Attached(i.Time)
 }
 
-// stable is how long an attempt has to stay attached to count as one that works, if it brings nothing.
-const stable = 10 * time.Second
-
-// settles ends an outage if the newest attempt works: gRPC opens an attempt before the server has answered, so one that the
-// server refuses is attached for a moment. It returns what is to be told without mu. The caller holds mu.
-func (e *entry) settles(now time.Time, received uint64) (tell func()) {
-	if e.away.IsZero() || e.attached.IsZero() || received <= e.had && now.Sub(e.attached) < stable {
+// telling returns what is to be told of an outage that is over, without mu.
+func (e *entry) telling(ended Ended, ok bool) (tell func()) {
+	if !ok || e.streams.Attached == nil {
 		return nil
 	}
-	away, first := e.attached.Sub(e.away), !e.worked
-	e.away, e.worked = time.Time{}, true
-	if e.streams.Attached == nil {
-		return nil
-	}
-	return func() { e.streams.Attached(e.name, away, first) }
+	return func() { e.streams.Attached(e.name, ended.Took, ended.First) }
 }
 
 func call(tell func()) {
@@ -124,11 +101,7 @@ func call(tell func()) {
 func (e *entry) OnDetached(i stream.Info, _ error) {
 	received := e.observed.Stats().Received
 	e.streams.mu.Lock()
-	tell := e.settles(i.Time, received)
-	if e.away.IsZero() {
-		e.away = i.Time
-	}
-	e.attached, e.had = time.Time{}, received
+	tell := e.telling(e.outage.Lost(i.Time, received))
 	e.streams.mu.Unlock()
 	call(tell)
 }
@@ -151,8 +124,8 @@ func (e *entry) OnClosed(i stream.Info, cause error) {
 		return
 	}
 	delete(t.live, e)
-	t.all[e.name].add(&last)
-	tell := e.settles(i.Time, last.Received)
+	t.all[e.name].Add(&last)
+	tell := e.telling(e.outage.Settle(i.Time, last.Received))
 	t.mu.Unlock()
 	call(tell)
 	if t.Ended != nil {
@@ -165,22 +138,10 @@ func ReasonOf(cause error) string {
 	if e, ok := errors.AsType[*stream.Error](cause); ok {
 		return e.Reason.String()
 	}
-	if errors.Is(cause, io.EOF) {
+	if cause == nil || errors.Is(cause, io.EOF) {
 		return "ok"
 	}
 	return stream.ReasonUnknown.String()
-}
-
-func (c *Counts) add(s *stream.Stats) {
-	c.Attempts += s.Attempts
-	c.Outages += s.Outages
-	c.Resumes += s.Resumes
-	c.Rotations += s.Rotations
-	c.Sent += s.Sent
-	c.Replayed += s.Replayed
-	c.Acked += s.Acked
-	c.Received += s.Received
-	c.Duplicates += s.Duplicates
 }
 
 // Snapshot returns the sums of all names.
@@ -196,7 +157,7 @@ func (t *Streams) Snapshot(now time.Time) []*Sum {
 	sums := make(map[string]*Sum, len(t.all))
 	all := make([]*Sum, 0, len(t.all))
 	for name, ended := range t.all {
-		s := &Sum{Name: name, Counts: ended.Counts, States: make(map[stream.State]int)}
+		s := &Sum{Name: name, Counts: *ended}
 		sums[name] = s
 		all = append(all, s)
 	}
@@ -204,18 +165,13 @@ func (t *Streams) Snapshot(now time.Time) []*Sum {
 	for e := range t.live {
 		stats := e.observed.Stats()
 		s := sums[e.name]
-		s.add(&stats)
-		s.States[stats.State]++
-		s.Unacked += stats.Unacked + stats.Keys
-		s.UnackedBytes += stats.UnackedSize + stats.KeysSize
-		s.Waiting += stats.Waiting
-		s.Held += stats.Held
-		if f := e.settles(now, stats.Received); f != nil {
+		s.Counts.Add(&stats)
+		s.Levels.Add(&stats)
+		if f := e.telling(e.outage.Settle(now, stats.Received)); f != nil {
 			tell = append(tell, f)
 		}
-		if !e.away.IsZero() {
-			s.Away = max(s.Away, now.Sub(e.away))
-		}
+		away, _ := e.outage.Away(now)
+		s.Away = max(s.Away, away)
 		if stats.Received != e.received {
 			e.received, e.heardAt = stats.Received, now
 		}

@@ -53,7 +53,7 @@ func TestTheEndIsToldOnce(t *testing.T) {
 		e.OnClosed(stream.Info{}, &stream.Error{Reason: stream.ReasonPoison})
 	}
 	require.Equal(t, []string{"poisoned position"}, reasons)
-	require.Empty(t, s.Snapshot(time.Now())[0].States)
+	require.Zero(t, s.Snapshot(time.Now())[0].States)
 	require.Equal(t, "ok", ReasonOf(io.EOF))
 	require.Equal(t, "unknown reason", ReasonOf(errors.New("x")))
 	s.ObserveStream(t.Context(), &stream.Observed{Name: "b"})
