@@ -303,8 +303,8 @@ func (r *rotation[Req, Res]) takeOver(next *opened[Req, Res]) (*attempt[Req, Res
 // goesOn lets the old attempt go on. It may be dead: then whoever attends to it finds out.
 func (r *rotation[Req, Res]) goesOn(why error) {
 	s, a := r.s, r.old
-	if in, aside := s.inbox.Thaw(); aside {
-		if _, report := s.inbox.Arrived(a, &in, true); report != nil {
+	if in := s.inbox.Thaw(); in != nil {
+		if _, report := s.inbox.Arrived(a, in, true); report != nil {
 			s.settle(a, report)
 		}
 	}
