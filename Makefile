@@ -47,6 +47,8 @@ example: ## run the examples, one again with a client that is killed half-way
 	go run ./examples/watch
 	go run ./examples/tokens
 	go run ./examples/upload
+	go run ./examples/feed
+	go run ./examples/link
 	go run ./examples/overload
 	cd examples/etcdwatch && go run .
 

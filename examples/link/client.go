@@ -7,9 +7,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"strings"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -22,8 +19,8 @@ import (
 )
 
 func main() {
-	sv := &server{links: make(map[stream.StreamID]*link)}
-	stage.Main(sv.run, func(s *grpc.Server) { linkpb.RegisterLinkServer(s, sv) }, streamtest.ToServer, 40)
+	var sv server
+	stage.Main(sv.run, func(s *grpc.Server) { linkpb.RegisterLinkServer(s, &sv) }, streamtest.ToServer, 40)
 }
 
 // callbacks tell the stream what it has to know of frames.
@@ -38,54 +35,35 @@ func callbacks() stream.Callbacks[linkpb.Frame, linkpb.Frame] {
 	}
 }
 
-// talk sends the texts and returns the replies.
-func talk(ctx context.Context, client linkpb.LinkClient, texts []string) (replies []string, err error) {
-	return talkBy(ctx, client, callbacks(), texts, stream.LinkOptions(), stream.WithResumeMetadata())
+func open(ctx context.Context, client linkpb.LinkClient) (*stream.ClientStream[linkpb.Frame, linkpb.Frame], error) {
+	return stream.Resilient(ctx, client.Talk, callbacks(), stream.LinkOptions(), stream.WithResumeMetadata())
 }
 
-// talkBy is talk with other callbacks and options.
-func talkBy(
-	ctx context.Context, client linkpb.LinkClient, cb stream.Callbacks[linkpb.Frame, linkpb.Frame], texts []string,
-	opts ...stream.ClientOption,
-) (replies []string, err error) {
-	s, err := stream.Resilient(ctx, client.Talk, cb, opts...)
-	if err != nil {
-		return nil, err
-	}
+// talk sends the texts and returns the replies.
+func talk(s *stream.ClientStream[linkpb.Frame, linkpb.Frame], texts []string) (replies []string, err error) {
 	defer func() { _ = s.Close() }()
-
 	var received atomic.Uint64
 	go func() { // ends with the stream
-		for i, text := range texts {
-			if s.Send(&linkpb.Frame{Number: uint64(i) + 1, Ack: received.Load(), Text: text}) != nil { //nolint:gosec // small
+		for n, text := range texts {
+			if s.Send(&linkpb.Frame{Number: uint64(n) + 1, Ack: received.Load(), Text: text}) != nil {
 				return // Recv tells why
 			}
 		}
 		_ = s.CloseSend()
 	}()
-	for {
-		f, err := s.Recv()
-		if errors.Is(err, io.EOF) {
-			return replies, nil
-		}
-		if err != nil {
-			return replies, err
-		}
+	err = stage.Receive(s.Recv, func(f *linkpb.Frame) {
 		received.Store(f.GetNumber())
 		replies = append(replies, f.GetText())
-	}
+	})
+	return replies, err
 }
 
 func (sv *server) run(ctx context.Context, on *stage.Stage) error {
-	const frames = 500
-	texts, want := make([]string, 0, frames), make([]string, 0, frames)
-	for n := range frames {
-		texts = append(texts, fmt.Sprintf("frame %d", n))
-		want = append(want, strings.ToUpper(texts[n]))
-	}
-	replies, err := talk(ctx, linkpb.NewLinkClient(on), texts)
+	s, err := open(ctx, linkpb.NewLinkClient(on))
 	if err != nil {
 		return err
 	}
-	return errors.Join(stage.Check(on, "frames", texts, sv.frames()), stage.Check(on, "replies", want, replies))
+	replies, err := talk(s, stage.Texts("frame %d", 500))
+	return errors.Join(err, stage.Check(on, "frames", stage.Texts("frame %d", 500), sv.got.All()),
+		stage.Check(on, "replies", stage.Texts("FRAME %d", 500), replies))
 }

@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/grpc"
@@ -20,7 +21,7 @@ import (
 )
 
 func main() {
-	server := &store{files: make(map[string][]string)}
+	var server store
 	stage.Main(server.check, server.register, streamtest.ToServer, 40)
 }
 
@@ -42,7 +43,7 @@ func upload(ctx context.Context, client uploadpb.StoreClient, id string, chunks 
 	}
 	defer func() { _ = s.Close() }()
 	for n, chunk := range chunks {
-		if err := s.Send(&uploadpb.Chunk{Id: id, Number: uint64(n) + 1, Data: []byte(chunk)}); err != nil { //nolint:gosec // small
+		if err := s.Send(&uploadpb.Chunk{Id: id, Number: uint64(n) + 1, Data: []byte(chunk)}); err != nil {
 			break // CloseAndRecv tells
 		}
 	}
@@ -52,16 +53,10 @@ func upload(ctx context.Context, client uploadpb.StoreClient, id string, chunks 
 
 // check uploads a file and looks at what the server has.
 func (s *store) check(ctx context.Context, on *stage.Stage) error {
-	chunks := make([]string, 0, 500)
-	for n := range 500 {
-		chunks = append(chunks, fmt.Sprintf("%16000d", n))
-	}
+	chunks := stage.Texts("%16000d", 500)
 	stored, err := upload(ctx, uploadpb.NewStoreClient(on), "1", chunks)
-	if err != nil {
-		return err
+	if err == nil && stored != uint64(len(chunks)) {
+		err = fmt.Errorf("the receipt is for %d chunks, not %d", stored, len(chunks))
 	}
-	if stored != uint64(len(chunks)) {
-		return fmt.Errorf("the receipt is for %d chunks, not %d", stored, len(chunks))
-	}
-	return stage.Check(on, "chunks", chunks, s.chunks("1"))
+	return errors.Join(err, stage.Check(on, "chunks", chunks, s.files.Of("1").All()))
 }

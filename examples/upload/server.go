@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
-	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/streamsafe/streamsafe/examples/internal/stage"
 	"github.com/streamsafe/streamsafe/examples/upload/uploadpb"
 )
 
@@ -19,12 +18,13 @@ import (
 type store struct {
 	uploadpb.UnimplementedStoreServer
 
-	mu    sync.Mutex // guards the field below
-	files map[string][]string
+	files stage.Table[string, stage.Journal[string]]
 }
 
 // fileKey is the metadata that names the file of an upload.
 const fileKey = "file"
+
+func (s *store) register(server *grpc.Server) { uploadpb.RegisterStoreServer(server, s) }
 
 // Upload takes the chunks that follow those that are there. If only the receipt was lost, no chunk comes.
 func (s *store) Upload(up uploadpb.Store_UploadServer) error {
@@ -32,38 +32,20 @@ func (s *store) Upload(up uploadpb.Store_UploadServer) error {
 	if len(ids) != 1 {
 		return status.Error(codes.InvalidArgument, "the metadata has to name one file")
 	}
+	file := s.files.Of(ids[0])
 	for {
 		chunk, err := up.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			return up.SendAndClose(&uploadpb.Receipt{Chunks: s.add(ids[0], nil)})
-		case err != nil:
+		if errors.Is(err, io.EOF) {
+			return up.SendAndClose(&uploadpb.Receipt{Chunks: file.Len()})
+		}
+		if err != nil {
 			return err
 		}
-		s.add(ids[0], chunk)
+		file.AddNext(chunk.GetNumber(), string(chunk.GetData())) // a chunk that came before comes again after a break
 	}
 }
 
-// add adds the chunk, unless it came before, and returns how many there are.
-func (s *store) add(id string, chunk *uploadpb.Chunk) uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if chunk.GetNumber() == uint64(len(s.files[id]))+1 {
-		s.files[id] = append(s.files[id], string(chunk.GetData()))
-	}
-	return uint64(len(s.files[id]))
-}
-
-// chunks returns what there is of a file.
-func (s *store) chunks(id string) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.files[id])
-}
-
-// Status implements [uploadpb.StoreServer].
+// Status tells how much of a file is there.
 func (s *store) Status(_ context.Context, f *uploadpb.File) (*uploadpb.Receipt, error) {
-	return &uploadpb.Receipt{Chunks: s.add(f.GetId(), nil)}, nil
+	return &uploadpb.Receipt{Chunks: s.files.Of(f.GetId()).Len()}, nil
 }
-
-func (s *store) register(server *grpc.Server) { uploadpb.RegisterStoreServer(server, s) }

@@ -19,7 +19,7 @@ func TestUploadSurvives(t *testing.T) {
 	var server *store
 	streamtest.CutEverywhere(t, streamtest.Scenario{
 		Serve: func(s *grpc.Server) {
-			server = &store{files: make(map[string][]string)}
+			server = &store{}
 			server.register(s)
 		},
 		Run: func(ctx context.Context, cc grpc.ClientConnInterface) error {
@@ -27,7 +27,7 @@ func TestUploadSurvives(t *testing.T) {
 			if err == nil && stored != uint64(len(chunks)) {
 				err = fmt.Errorf("the receipt is for %d chunks", stored)
 			}
-			return errors.Join(err, streamtest.Same(chunks, server.chunks("1")))
+			return errors.Join(err, streamtest.Same(chunks, server.files.Of("1").All()))
 		},
 	})
 }
