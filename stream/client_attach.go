@@ -74,17 +74,33 @@ func (s *ClientStream[Req, Res]) wasAttached() bool {
 
 // attend waits until a is lost, and returns why; or until stable fires, or a is to be replaced, and returns nil.
 func (s *ClientStream[Req, Res]) attend(a *attempt[Req, Res], stable <-chan time.Time) *attemptError {
+	return s.attendUntil(a, true, stable, nil)
+}
+
+// attendUntil waits until a is lost, and returns why; or until timer fires, done is closed, or, with rotates, a is to be replaced,
+// and returns nil.
+func (s *ClientStream[Req, Res]) attendUntil(
+	a *attempt[Req, Res], rotates bool, timer <-chan time.Time, done <-chan struct{},
+) *attemptError {
 	for {
-		select {
-		case <-a.lost:
+		switch {
+		case a.loss.Load() != nil:
 			return s.lose(a)
-		case <-a.suspect:
-			s.findCause(a)
-		case <-s.ctx.Done():
+		case s.ctx.Err() != nil:
 			a.fail(&loss{op: "recv", err: contextError(s.ctx)})
-		case <-stable:
+			continue
+		case a.suspect.Swap(false):
+			s.findCause(a)
+			continue
+		case rotates && a.startsRotation():
 			return nil
-		case a.rotation = <-a.due:
+		}
+		select { // each case takes memory while it waits: an idle stream has two
+		case <-a.news:
+		case <-s.ctx.Done():
+		case <-timer:
+			return nil
+		case <-done:
 			return nil
 		}
 	}

@@ -40,14 +40,14 @@ type attempt[Req, Res any] struct {
 	stream  Bidi[Req, Res]
 	targets targets
 
-	lost    chan struct{}        // closed by fail, once
 	loss    atomic.Pointer[loss] // written by fail, once
 	aborted atomic.Pointer[loss] // written by whoever sends: grpc has aborted the attempt for a message that is bad
 	answer  atomic.Pointer[loss] // written by whoever receives: the one answer has come, and OK with it
-	due     chan error           // buffered; written by whoever finds that the attempt is to be replaced, read by the lifecycle goroutine
-	suspect chan struct{}        // buffered; written by whoever finds the attempt dead without knowing why, read by the lifecycle goroutine
 
-	announced atomic.Bool // written by whoever receives: the server has announced the end of the attempt
+	announced atomic.Bool           // written by whoever receives: the server has announced the end of the attempt
+	suspect   atomic.Bool           // written by whoever finds the attempt dead without knowing why; cleared by the lifecycle goroutine
+	due       atomic.Pointer[error] // why the attempt is to be replaced; written by isDue, cleared by the lifecycle goroutine
+	news      chan struct{}         // buffered; written after loss, suspect or due, read by the lifecycle goroutine, which looks at them
 
 	spoke     bool      // a message has come; owned by whoever receives
 	stopWatch func()    // owned by the lifecycle goroutine
@@ -79,7 +79,7 @@ func newAttempt[Req, Res any](ctx context.Context, epoch uint64, codec *capture)
 	ctx, cancel := context.WithCancel(ctx)
 	return &attempt[Req, Res]{
 		epoch: epoch, ctx: ctx, cancel: cancel, codec: codec,
-		lost: make(chan struct{}), due: make(chan error, 1), suspect: make(chan struct{}, 1), stopWatch: func() {},
+		news: make(chan struct{}, 1), stopWatch: func() {},
 	}
 }
 
@@ -87,7 +87,7 @@ func newAttempt[Req, Res any](ctx context.Context, epoch uint64, codec *capture)
 func (a *attempt[Req, Res]) fail(l *loss) {
 	if a.loss.CompareAndSwap(nil, l) {
 		a.cancel()
-		close(a.lost)
+		a.tell()
 	}
 }
 
@@ -125,9 +125,15 @@ func (a *attempt[Req, Res]) accepted(err error) bool {
 
 // suspected asks the lifecycle goroutine to find out why the attempt is dead.
 func (a *attempt[Req, Res]) suspected() {
+	a.suspect.Store(true)
+	a.tell()
+}
+
+// tell makes the lifecycle goroutine look at what is new.
+func (a *attempt[Req, Res]) tell() {
 	select {
-	case a.suspect <- struct{}{}:
-	default:
+	case a.news <- struct{}{}:
+	default: // it will look
 	}
 }
 

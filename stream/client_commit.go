@@ -14,15 +14,11 @@ import (
 // only, one write at a time. While nothing is processed it does nothing: no goroutine, and no timer.
 type committer struct {
 	// set at construction, then read only
-	store    checkpoint.Store
-	key      string
-	ctx      context.Context //nolint:containedctx // the life of the stream: no write begins after it, but for the last
-	every    int64
-	interval time.Duration
-	timeout  time.Duration
-	source   func() checkpoint.Position // the newest processed position
-	fenced   func(error)                // another owner has the key
-	events   *events
+	storeOptions
+	ctx    context.Context            //nolint:containedctx // the life of the stream: no write begins after it, but for the last
+	source func() checkpoint.Position // the newest processed position
+	fenced func(error)                // another owner has the key
+	events *events
 
 	epoch   uint64        // written by acquire, before anything else runs
 	pending atomic.Int64  // messages processed since the last write began

@@ -112,9 +112,9 @@ func (s *ClientStream[Req, Res]) recvUnderExecutor(into *Res) (*Res, error) {
 				return nil, errAnotherTry // nothing is received twice for one Recv
 			}
 			called = true
-			stop := s.watchExecution(&s.recvCut, exec, "recv")
+			stop := s.watchExecution(s.recvCut, exec, "recv")
 			defer stop()
-			m, end = s.receive(into, nil, &s.recvCut)
+			m, end = s.receive(into, nil, s.recvCut)
 			switch {
 			case errors.Is(end, errAnotherTry):
 				end, again = nil, true
@@ -194,9 +194,9 @@ func (s *ClientStream[Req, Res]) sendUnderExecutor(m *Req, how *manner[Req, Res]
 			return nil, sent // nothing is sent twice for one Send
 		}
 		called = true
-		stop := s.watchExecution(&s.sendCut, exec, "send")
+		stop := s.watchExecution(s.sendCut, exec, "send")
 		defer stop()
-		sent = s.send(m, how, nil, &s.sendCut)
+		sent = s.send(m, how, nil, s.sendCut)
 		if errors.Is(sent, io.EOF) || errors.Is(sent, errPassOver) {
 			return nil, nil //nolint:nilnil // Recv tells how the stream has ended
 		}

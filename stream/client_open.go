@@ -100,7 +100,7 @@ func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res
 			failed = &openError{loss: failure, final: failure.endsWell() || s.isLastWord(failure)}
 		}
 	}
-	if s.options.open.given {
+	if s.options.open != nil {
 		contained(open) // a hedge waits for a result, whatever a callback does
 	} else {
 		open()
@@ -124,7 +124,7 @@ func (s *ClientStream[Req, Res]) enterRace(ctx context.Context, r *race[Req, Res
 	if other := r.await(ctx); other != nil {
 		return other, nil
 	}
-	if failed.final && s.options.open.executor != nil {
+	if failed.final && s.options.open.isExecutor() {
 		return failed, nil
 	}
 	return nil, failed

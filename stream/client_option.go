@@ -30,47 +30,50 @@ type clientOptions struct {
 	finished  []func(error) // to be called at the end of the stream
 	observers []Observer
 
-	stream, open    policyChain
-	sends, recvs    policyChain // for messages
-	resumeOff       bool
-	stableFor       time.Duration
-	limits          limits
-	resumable       func(error) bool
-	lost            func(error) bool
-	poisonLimit     int
-	restart         bool
-	gapDetection    bool
-	holds           bool
-	holdLimit       int
-	overflow        Overflow
-	replay          bool
-	replayLimits    ReplayLimits
-	keyLimits       KeyLimits
-	keyLimited      bool
-	atMostOnce      bool
-	okAcknowledges  bool
-	endless         bool
-	age             maxAge
-	grace           time.Duration // of a rotation; tests make it shorter
-	alsoResumable   []codes.Code
-	position        checkpoint.Position
-	store           checkpoint.Store
-	key             string
-	manual          bool
-	commitEvery     int64
-	commitInterval  time.Duration
-	commitTimeout   time.Duration
-	storeConfigured bool
-	nilStoreOption  bool
-	nilOption       bool     // of Options
-	streamID        StreamID // zero: no metadata is sent
+	stream, open   *policyChain
+	sends, recvs   *policyChain // for messages
+	resumeOff      bool
+	stableFor      time.Duration
+	limits         limits
+	resumable      func(error) bool
+	lost           func(error) bool
+	poisonLimit    int
+	restart        bool
+	gapDetection   bool
+	holds          bool
+	holdLimit      int
+	overflow       Overflow
+	replay         bool
+	replayLimits   ReplayLimits
+	keyLimits      KeyLimits
+	keyLimited     bool
+	atMostOnce     bool
+	okAcknowledges bool
+	endless        bool
+	age            maxAge
+	grace          time.Duration // of a rotation; tests make it shorter
+	alsoResumable  []codes.Code
+	position       checkpoint.Position
+	store          *storeOptions // nil: the position is kept nowhere
+	manual         bool
+	nilOption      bool     // of Options
+	streamID       StreamID // zero: no metadata is sent
 }
 
-// policyChain is what the options for one scope of policies gave.
+// storeOptions is what WithStore and its options come to.
+type storeOptions struct {
+	store     checkpoint.Store
+	key       string
+	every     int64
+	interval  time.Duration
+	timeout   time.Duration
+	nilOption bool
+}
+
+// policyChain is what the options for one scope of policies gave: policies or an executor. It is nil if they gave nothing.
 type policyChain struct {
 	policies []failsafe.Policy[any]
 	executor failsafe.Executor[any]
-	given    bool
 }
 
 // Overflow says what happens if HoldUntilCheckpoint would have to hold more than its limit.
@@ -101,11 +104,8 @@ type ReplayLimits struct {
 
 func defaultClientOptions() clientOptions {
 	return clientOptions{
-		stableFor:      10 * time.Second,
-		grace:          rotationGrace,
-		commitEvery:    100,
-		commitInterval: time.Second,
-		commitTimeout:  5 * time.Second,
+		stableFor: 10 * time.Second,
+		grace:     rotationGrace,
 	}
 }
 
@@ -182,8 +182,8 @@ func (o *clientOptions) usesPositions(has callbackSet) bool {
 }
 
 func (o *clientOptions) validateStore(has callbackSet, refuse refusal) {
-	refuse(o.storeConfigured && o.store == nil, "WithStore needs a store")
-	refuse(o.nilStoreOption, "an option of WithStore is nil")
+	refuse(o.store != nil && o.store.store == nil, "WithStore needs a store")
+	refuse(o.store != nil && o.store.nilOption, "an option of WithStore is nil")
 	refuse(o.store != nil && !has.checkpoint, "WithStore needs Callbacks.Checkpoint: there would be nothing to commit")
 	refuse(o.manual && o.store == nil, "WithManualCommit needs WithStore")
 }

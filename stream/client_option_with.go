@@ -236,13 +236,13 @@ func WithMaxOutage(d time.Duration) ClientOption {
 // ReasonProtocol.
 func WithStore(store checkpoint.Store, key string, opts ...StoreOption) ClientOption {
 	return clientOption(func(o *clientOptions) {
-		o.store, o.key, o.storeConfigured = store, key, true
+		o.store = &storeOptions{store: store, key: key, every: 100, interval: time.Second, timeout: 5 * time.Second}
 		for _, opt := range opts {
 			if opt == nil {
-				o.nilStoreOption = true
+				o.store.nilOption = true
 				continue
 			}
-			opt(o)
+			opt(o.store)
 		}
 	})
 }
@@ -254,18 +254,18 @@ func WithManualCommit() ClientOption {
 }
 
 // StoreOption configures WithStore. A nil StoreOption is an error.
-type StoreOption func(*clientOptions)
+type StoreOption func(*storeOptions)
 
 // CommitEvery sets after how many processed messages the position is written. Default: 100. Below 1: 1.
 func CommitEvery(messages int) StoreOption {
-	return func(o *clientOptions) { o.commitEvery = int64(max(1, messages)) }
+	return func(o *storeOptions) { o.every = int64(max(1, messages)) }
 }
 
 // CommitInterval sets how long a processed position waits, at most, until it is written. Default, and zero or less: 1 s.
 func CommitInterval(d time.Duration) StoreOption {
-	return func(o *clientOptions) {
+	return func(o *storeOptions) {
 		if d > 0 {
-			o.commitInterval = d
+			o.interval = d
 		}
 	}
 }
@@ -274,9 +274,9 @@ func CommitInterval(d time.Duration) StoreOption {
 // last write of the stream. A call that takes longer has failed. A write in the background is then tried again. Default,
 // and zero or less: 5 s.
 func CommitTimeout(d time.Duration) StoreOption {
-	return func(o *clientOptions) {
+	return func(o *storeOptions) {
 		if d > 0 {
-			o.commitTimeout = d
+			o.timeout = d
 		}
 	}
 }

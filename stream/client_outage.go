@@ -51,7 +51,7 @@ func (s *ClientStream[Req, Res]) bridge(broken *attemptError) (*attempt[Req, Res
 		case failure == nil:
 			stable = a
 			return a, nil
-		case failure.planned, failure.final && (s.options.stream.executor != nil || s.wellEnded(failure)):
+		case failure.planned, failure.final && (s.options.stream.isExecutor() || s.wellEnded(failure)):
 			end = failure
 			return end, nil
 		default:

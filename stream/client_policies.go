@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -33,14 +34,14 @@ import (
 // Put a timeout into WithOpenPolicies. Here it would cut an attempt that is attached and not yet stable. A hedge, a cache
 // and a nil policy are errors, and so are no policies at all.
 func WithStreamPolicies(policies ...failsafe.Policy[any]) ClientOption {
-	return clientOption(func(o *clientOptions) { o.stream = policyChain{policies: policies, given: true} })
+	return clientOption(func(o *clientOptions) { o.stream = &policyChain{policies: policies} })
 }
 
 // WithStreamExecutor sets an executor for outages, in place of WithStreamPolicies. All its policies apply to one outage: a
 // bulkhead is not held for the life of the stream. An error that is not resumed counts as a success for them, so that none
 // of them tries again. The executor must not have a hedge policy. A nil executor is an error.
 func WithStreamExecutor(executor failsafe.Executor[any]) ClientOption {
-	return clientOption(func(o *clientOptions) { o.stream = policyChain{executor: executor, given: true} })
+	return clientOption(func(o *clientOptions) { o.stream = &policyChain{executor: executor} })
 }
 
 // WithOpenPolicies sets the policies for opening an attempt, Resume included, the outermost first: a timeout, a rate
@@ -53,16 +54,16 @@ func WithStreamExecutor(executor failsafe.Executor[any]) ClientOption {
 // A cache and a nil policy are errors, and so are no policies at all. A hedge is an error together with grpc.Header,
 // grpc.Trailer or grpc.Peer in WithCallOptions.
 func WithOpenPolicies(policies ...failsafe.Policy[any]) ClientOption {
-	return clientOption(func(o *clientOptions) { o.open = policyChain{policies: policies, given: true} })
+	return clientOption(func(o *clientOptions) { o.open = &policyChain{policies: policies} })
 }
 
 // WithOpenExecutor sets an executor for opening an attempt, in place of WithOpenPolicies. A nil executor is an error.
 func WithOpenExecutor(executor failsafe.Executor[any]) ClientOption {
-	return clientOption(func(o *clientOptions) { o.open = policyChain{executor: executor, given: true} })
+	return clientOption(func(o *clientOptions) { o.open = &policyChain{executor: executor} })
 }
 
-func (c policyChain) validate(scope string) error {
-	if !c.given {
+func (c *policyChain) validate(scope string) error {
+	if c == nil {
 		return nil
 	}
 	if c.policies == nil && c.executor == nil {
@@ -80,14 +81,20 @@ func (c policyChain) validate(scope string) error {
 	return joined(errs)
 }
 
+// isExecutor reports whether an executor was given.
+func (c *policyChain) isExecutor() bool { return c != nil && c.executor != nil }
+
 // hedges reports whether a hedge is among the policies.
-func (c policyChain) hedges() bool {
-	return slices.ContainsFunc(c.policies, func(p failsafe.Policy[any]) bool { return policykind.Of(p) == policykind.Hedge })
+func (c *policyChain) hedges() bool {
+	return c != nil && slices.ContainsFunc(c.policies, func(p failsafe.Policy[any]) bool { return policykind.Of(p) == policykind.Hedge })
 }
 
 // openExecutor returns the executor for the opening of one attempt.
 func (o *clientOptions) openExecutor() failsafe.Executor[any] {
-	if o.open.executor != nil {
+	switch {
+	case o.open == nil:
+		return noPolicies()
+	case o.open.executor != nil:
 		return o.open.executor
 	}
 	var policies []failsafe.Policy[any]
@@ -100,9 +107,18 @@ func (o *clientOptions) openExecutor() failsafe.Executor[any] {
 	return failsafe.With(policies...)
 }
 
+// All streams without policies of their own share these executors, which have no state.
+var (
+	defaultRetries = sync.OnceValue(func() failsafe.Executor[any] { return failsafe.With(NewRetryPolicyBuilder().Build()) })
+	noPolicies     = sync.OnceValue(func() failsafe.Executor[any] { return failsafe.With[any]() })
+)
+
 // streamExecutors returns the executor for the life of the stream, nil where there is none, and the one for an outage.
 func (o *clientOptions) streamExecutors() (life, outage failsafe.Executor[any]) {
-	if o.stream.executor != nil {
+	switch {
+	case o.stream == nil:
+		return nil, defaultRetries()
+	case o.stream.executor != nil:
 		return nil, o.stream.executor
 	}
 	var forLife, forOutage []failsafe.Policy[any]
@@ -117,10 +133,10 @@ func (o *clientOptions) streamExecutors() (life, outage failsafe.Executor[any]) 
 		}
 		forOutage = append(forOutage, p)
 	}
-	if len(forOutage) == 0 {
-		forOutage = []failsafe.Policy[any]{NewRetryPolicyBuilder().Build()}
+	outage = defaultRetries()
+	if len(forOutage) > 0 {
+		outage = failsafe.With(forOutage...)
 	}
-	outage = failsafe.With(forOutage...)
 	if len(forLife) == 0 {
 		return nil, outage
 	}
@@ -128,21 +144,15 @@ func (o *clientOptions) streamExecutors() (life, outage failsafe.Executor[any]) 
 }
 
 // withRetryInfo returns err, where a breaker of the chain has made it, with the status that says when to try again.
-func (c policyChain) withRetryInfo(err error) error {
-	if !errors.Is(err, circuitbreaker.ErrOpen) {
+func (c *policyChain) withRetryInfo(err error) error {
+	if c == nil || !errors.Is(err, circuitbreaker.ErrOpen) {
 		return err
 	}
 	if exceeded, ok := err.(retrypolicy.ExceededError); ok { //nolint:errorlint // it is taken apart
 		exceeded.LastError = c.withRetryInfo(exceeded.LastError)
 		return exceeded
 	}
-	var delay time.Duration
-	for _, p := range c.policies {
-		if breaker, ok := p.(circuitbreaker.CircuitBreaker[any]); ok {
-			delay = max(delay, breaker.RemainingDelay())
-		}
-	}
-	return &openBreakerError{error: err, delay: delay}
+	return &openBreakerError{error: err, delay: c.retryAfter(err)}
 }
 
 // openBreakerError is a breaker's denial, and when it lets something pass again.

@@ -86,8 +86,8 @@ type ClientStream[Req, Res any] struct {
 	attached  chan struct{}                     // closed by the lifecycle goroutine when the first attempt is attached
 	done      chan struct{}                     // closed by the lifecycle goroutine when it ends
 	final     error                             // how the stream ended; written before done is closed
-	sendCut   cutter[Req, Res]                  // used by whoever calls Send
-	recvCut   cutter[Req, Res]                  // used by whoever calls Recv
+	sendCut   *cutter[Req, Res]                 // used by whoever calls Send; nil without an executor for sends
+	recvCut   *cutter[Req, Res]                 // used by whoever calls Recv; nil without one for receives
 	health    health                            // owned by the lifecycle goroutine
 }
 
@@ -131,6 +131,12 @@ func newClientStream[Req, Res any](
 	s.life, s.outage = o.streamExecutors()
 	s.opening = o.openExecutor()
 	s.sends, s.recvs = o.sends.messages(s.ctx), o.recvs.messages(s.ctx) //nolint:contextcheck // the stream has ctx
+	if s.sends.executor != nil {
+		s.sendCut = new(cutter[Req, Res])
+	}
+	if s.recvs.executor != nil {
+		s.recvCut = new(cutter[Req, Res])
+	}
 	if len(o.observers) > 0 {
 		s.events = &events{name: o.name}
 	}
@@ -139,8 +145,7 @@ func newClientStream[Req, Res any](
 	}
 	if o.store != nil {
 		s.committer = &committer{
-			store: o.store, key: o.key, every: o.commitEvery, interval: o.commitInterval, timeout: o.commitTimeout,
-			ctx: s.ctx, fenced: s.fenced, events: s.events, slot: make(chan struct{}, 1),
+			storeOptions: *o.store, ctx: s.ctx, fenced: s.fenced, events: s.events, slot: make(chan struct{}, 1),
 		}
 		in.Counted, in.Moved = s.committer.processed, s.committer.moved
 	}

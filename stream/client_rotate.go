@@ -57,10 +57,17 @@ func (a *attempt[Req, Res]) dueAfter(d time.Duration, cause error) {
 
 // isDue asks the lifecycle goroutine to replace a. If that was asked before, it is one rotation.
 func (a *attempt[Req, Res]) isDue(cause error) {
-	select {
-	case a.due <- cause:
-	default:
+	a.due.CompareAndSwap(nil, &cause)
+	a.tell()
+}
+
+// startsRotation reports whether a is due, and takes the cause.
+func (a *attempt[Req, Res]) startsRotation() bool {
+	cause := a.due.Swap(nil)
+	if cause != nil {
+		a.rotation = *cause
 	}
+	return cause != nil
 }
 
 // announces notes that the server has announced, in a message, that it will end a.
@@ -166,20 +173,7 @@ func (s *ClientStream[Req, Res]) inDoubt() error {
 func (s *ClientStream[Req, Res]) stay(a *attempt[Req, Res], d time.Duration, done <-chan struct{}) *attemptError {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	for {
-		select {
-		case <-a.lost:
-			return s.lose(a)
-		case <-a.suspect:
-			s.findCause(a)
-		case <-s.ctx.Done():
-			a.fail(&loss{op: "recv", err: contextError(s.ctx)})
-		case <-timer.C:
-			return nil
-		case <-done:
-			return nil
-		}
-	}
+	return s.attendUntil(a, false, timer.C, done)
 }
 
 // settle waits until what was sent is acknowledged, and freezes the inbox: for the grace time at the most, and for least at the
@@ -303,8 +297,8 @@ func (r *rotation[Req, Res]) takeOver(next *opened[Req, Res]) (*attempt[Req, Res
 // goesOn lets the old attempt go on. It may be dead: then whoever attends to it finds out.
 func (r *rotation[Req, Res]) goesOn(why error) {
 	s, a := r.s, r.old
-	if in, aside := s.inbox.Thaw(); aside {
-		if _, report := s.inbox.Arrived(a, &in, true); report != nil {
+	if in := s.inbox.Thaw(); in != nil {
+		if _, report := s.inbox.Arrived(a, in, true); report != nil {
 			s.settle(a, report)
 		}
 	}
@@ -320,10 +314,7 @@ func (r *rotation[Req, Res]) goesOn(why error) {
 // comesAgain makes the old attempt due again after a wait, and not before the server wants it.
 func (r *rotation[Req, Res]) comesAgain(hint time.Duration) {
 	a := r.old
-	select {
-	case <-a.due: // in the meantime
-	default:
-	}
+	a.due.Store(nil) // of the meantime
 	half := min(firstRetry<<min(a.putOffs, 10), mostRetry) / 2
 	a.putOffs++
 	a.dueAfter(max(half+backoff.UpTo(half), hint), r.cause)

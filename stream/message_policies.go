@@ -36,7 +36,7 @@ import (
 // These are errors: a hedge, a retry policy and a cache, which would repeat or invent messages; a fallback, which would hide that
 // a message was not sent; a bulkhead or an adaptive limiter that is in both directions, as a Recv that waits would keep Send out.
 func WithSendPolicies(policies ...failsafe.Policy[any]) Option {
-	chain := policyChain{policies: policies, given: true}
+	chain := &policyChain{policies: policies}
 	return option{func(o *clientOptions) { o.sends = chain }, func(o *serverOptions) { o.sends = chain }}
 }
 
@@ -50,7 +50,7 @@ func WithSendPolicies(policies ...failsafe.Policy[any]) Option {
 // from the beginning. A message that arrives at that moment is delivered. The timeout does not run while the stream has no
 // attempt when Recv is called.
 func WithRecvPolicies(policies ...failsafe.Policy[any]) Option {
-	chain := policyChain{policies: policies, given: true}
+	chain := &policyChain{policies: policies}
 	return option{func(o *clientOptions) { o.recvs = chain }, func(o *serverOptions) { o.recvs = chain }}
 }
 
@@ -58,12 +58,12 @@ func WithRecvPolicies(policies ...failsafe.Policy[any]) Option {
 // if the stream resumes in between. It must not have a hedge, retry, cache or fallback policy. The context of the executor is
 // not used. A nil executor is an error.
 func WithSendExecutor(executor failsafe.Executor[any]) ClientOption {
-	return clientOption(func(o *clientOptions) { o.sends = policyChain{executor: executor, given: true} })
+	return clientOption(func(o *clientOptions) { o.sends = &policyChain{executor: executor} })
 }
 
 // WithRecvExecutor sets an executor for each Recv, in place of [WithRecvPolicies]. See [WithSendExecutor].
 func WithRecvExecutor(executor failsafe.Executor[any]) ClientOption {
-	return clientOption(func(o *clientOptions) { o.recvs = policyChain{executor: executor, given: true} })
+	return clientOption(func(o *clientOptions) { o.recvs = &policyChain{executor: executor} })
 }
 
 // NewCircuitBreakerBuilder returns a builder of circuit breakers that count faults of the server only: UNAVAILABLE,
@@ -83,8 +83,11 @@ type messagePolicies struct {
 func (p *messagePolicies) none() bool { return p.chain == nil && p.executor == nil }
 
 // validateMessages checks the policies of both directions.
-func validateMessages(sends, recvs policyChain) error {
+func validateMessages(sends, recvs *policyChain) error {
 	errs := []error{sends.validateMessage("WithSendPolicies"), recvs.validateMessage("WithRecvPolicies")}
+	if sends == nil || recvs == nil {
+		return joined(errs)
+	}
 	for i, p := range sends.policies {
 		for _, other := range recvs.policies {
 			if holds(p) && p == other {
@@ -96,8 +99,8 @@ func validateMessages(sends, recvs policyChain) error {
 	return joined(errs)
 }
 
-func (c policyChain) validateMessage(option string) error {
-	if !c.given {
+func (c *policyChain) validateMessage(option string) error {
+	if c == nil {
 		return nil
 	}
 	if len(c.policies) == 0 && c.executor == nil {
@@ -131,12 +134,12 @@ func holds(p failsafe.Policy[any]) bool {
 }
 
 // messages returns the policies of one direction of a stream, whose context is ctx.
-func (c policyChain) messages(ctx context.Context) messagePolicies {
+func (c *policyChain) messages(ctx context.Context) messagePolicies {
 	switch {
+	case c == nil:
+		return messagePolicies{}
 	case c.executor != nil:
 		return messagePolicies{executor: c.executor.WithContext(ctx)}
-	case !c.given:
-		return messagePolicies{}
 	}
 	if chain, err := permit.NewChain(c.policies...); err == nil && waitsAsBuilt(chain) {
 		return messagePolicies{chain: chain}
@@ -178,7 +181,7 @@ func deniedError(op string, by string, after time.Duration, err error) error {
 }
 
 // retryAfter returns when an open circuit breaker of the chain lets something pass again, if that is what err tells.
-func (c policyChain) retryAfter(err error) (delay time.Duration) {
+func (c *policyChain) retryAfter(err error) (delay time.Duration) {
 	if !errors.Is(err, circuitbreaker.ErrOpen) {
 		return 0
 	}

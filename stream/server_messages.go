@@ -28,8 +28,8 @@ func (o *serverOptions) compileMessages() (errs []error) {
 	return errs
 }
 
-func (c policyChain) compileForServer(option string) (*permit.Chain, error) {
-	if !c.given {
+func (c *policyChain) compileForServer(option string) (*permit.Chain, error) {
+	if c == nil {
 		return nil, nil //nolint:nilnil // there are no policies, and that is right
 	}
 	if len(c.policies) == 0 {

@@ -30,7 +30,7 @@ type serverOptions struct {
 	policiesGiven bool
 	around        serverPolicies // made of policies
 
-	sends, recvs policyChain
+	sends, recvs *policyChain
 	messages     serverMessages // made of sends and recvs
 }
 

@@ -2,7 +2,6 @@ package redis_test
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -198,32 +197,4 @@ func TestReplicaOfAndBack(t *testing.T) {
 	require.ErrorIs(t, err, checkpointredis.ErrLostWrites, "invariant 17: it has less than this process has committed")
 	_, err = store.Acquire(t.Context(), "key")
 	require.NoError(t, err, "again: accepted")
-}
-
-// Nothing looks at other keys: what the server was asked for is what the script does to one.
-func TestNothingIsScanned(t *testing.T) {
-	t.Parallel()
-	p := startProcess(t)
-	client := newClient(t, p.Address)
-	store := newStore(t, client)
-	for n := range 100 {
-		key := fmt.Sprint("key ", n)
-		owner, err := store.Acquire(t.Context(), key)
-		require.NoError(t, err)
-		require.NoError(t, store.Commit(t.Context(), key, owner.Epoch, checkpoint.Position{Seq: 1}))
-		_, err = store.Load(t.Context(), key)
-		require.NoError(t, err)
-		require.NoError(t, store.Delete(t.Context(), key))
-	}
-	known := map[string]bool{}
-	for _, command := range []string{
-		"ping", "hello", "client|setinfo", "client|maint_notifications", "info", "eval", "evalsha", "hdel", "hmget", "hincrby", "hset", "time",
-	} {
-		known["cmdstat_"+command] = true
-	}
-	for line := range strings.Lines(client.Info(t.Context(), "commandstats").Val()) {
-		if command, _, ok := strings.Cut(line, ":"); ok {
-			require.True(t, known[command], "the server was asked for %s", line)
-		}
-	}
 }

@@ -14,56 +14,71 @@ import (
 	"github.com/streamsafe/streamsafe/checkpoint/internal/remote"
 )
 
-// script is all that the store asks of Redis. Epochs and numbers of writes are compared as text, since Lua has no integers of
-// 64 bits. HDEL of a field that is never there changes nothing, and fails on a replica: a replica has the records of some
-// time ago. The first write of an operation is one that Redis refuses if its memory is full; it allows those after it.
+// Three scripts are all that the store asks of Redis. Each is short, as its server has one thread. They do not compare epochs: the number
+// of the write that is to be replaced tells a record from all others. Numbers are compared as text, since Lua has no integers of 64
+// bits. Times have 16 digits, so they are compared as text too.
 //
-// If an owner or a write is there already, this call is the second of two: it says the same as the first.
-const script = `
-local key, op = KEYS[1], ARGV[1]
-local function record()
-	return redis.call('HMGET', key, 'epoch', 'lineage', 'seq', 'token', 'deleted', 'owner', 'write', 'updated')
-end
-local function now(before)
-	local time = redis.call('TIME')
-	local micros = tonumber(time[1]) * 1000000 + tonumber(time[2])
-	if before and tonumber(before) > micros then
-		micros = tonumber(before)
-	end
-	return string.format('%.0f', micros)
-end
-if op == 'read' then
-	redis.call('HDEL', key, '-')
-	return record()
-end
-if op == 'acquire' then
-	local r = record()
-	if r[6] ~= ARGV[2] then
-		redis.call('HINCRBY', key, 'epoch', 1)
-		redis.call('HSET', key, 'deleted', '0', 'owner', ARGV[2], 'write', ARGV[3], 'updated', now(r[8]))
-	end
-	return record()
-end
-local r = redis.call('HMGET', key, 'epoch', 'write', 'updated')
-if r[2] == ARGV[4] then
-	return 1
-end
-if r[1] ~= ARGV[2] or r[2] ~= ARGV[3] then
+// The first write of a script is one that Redis refuses if its memory is full; it allows those after it.
+const (
+	// readScript returns the record. HDEL of a field that is never there changes nothing, and fails on a replica: a replica has
+	// the records of some time ago.
+	readScript = `
+redis.call('HDEL', KEYS[1], '-')
+return redis.call('HMGET', KEYS[1], ` + fields + `)`
+
+	// acquireScript makes a new owner: owner, write.
+	acquireScript = `
+local before = redis.call('HMGET', KEYS[1], 'updated')[1]` + clock + `
+redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+redis.call('HSET', KEYS[1], 'deleted', '0', 'owner', ARGV[1], 'write', ARGV[2], 'updated', now)
+return redis.call('HMGET', KEYS[1], ` + fields + `)`
+
+	// swapScript replaces a record: the write that is there, the new one, seq, token, and, if they change, lineage and deleted.
+	swapScript = `
+local record = redis.call('HMGET', KEYS[1], 'write', 'updated')
+if record[1] ~= ARGV[1] then
 	return 0
 end
-redis.call('HSET', key, 'write', ARGV[4], 'lineage', ARGV[5], 'seq', ARGV[6], 'token', ARGV[7], 'deleted', ARGV[8], 'updated', now(r[3]))
+local before = record[2]` + clock + `
+redis.call('HSET', KEYS[1], 'write', ARGV[2], 'seq', ARGV[3], 'token', ARGV[4], 'updated', now)
+if ARGV[5] then
+	redis.call('HSET', KEYS[1], 'lineage', ARGV[5], 'deleted', ARGV[6])
+end
 return 1`
+
+	// fields are those that parse takes.
+	fields = `'epoch', 'lineage', 'seq', 'token', 'deleted', 'owner', 'write', 'updated'`
+
+	// clock sets now: the time in microseconds, which does not go back.
+	clock = `
+local time = redis.call('TIME')
+local now = time[1] .. string.sub('00000' .. time[2], -6)
+if before and before > now then
+	now = before
+end`
+)
 
 // server is a [remote.Backend] on Redis.
 type server struct {
 	process func(context.Context, redis.Cmder) error // set at construction, then read only, as the rest is
 	prefix  string
-	sha     string
+
+	read, acquire, swap script
+}
+
+// script is a script, and the name that Redis gives it.
+type script struct{ text, sha string }
+
+func newScript(text string) script {
+	sum := sha1.Sum([]byte(text)) //nolint:gosec // as above
+	return script{text: text, sha: hex.EncodeToString(sum[:])}
 }
 
 func newServer(process func(context.Context, redis.Cmder) error, prefix string) *server {
-	sum := sha1.Sum([]byte(script)) //nolint:gosec // as above
-	return &server{process: process, prefix: prefix, sha: hex.EncodeToString(sum[:])}
+	return &server{
+		process: process, prefix: prefix,
+		read: newScript(readScript), acquire: newScript(acquireScript), swap: newScript(swapScript),
+	}
 }
 
 // once is a command that go-redis does not repeat by itself: it would not know what became of the first one.
@@ -72,11 +87,11 @@ type once struct{ *redis.Cmd }
 // NoRetry implements [redis.Cmder].
 func (once) NoRetry() bool { return true }
 
-// run calls the script.
-func (s *server) run(ctx context.Context, key string, args ...any) (any, error) {
-	answer, err := s.eval(ctx, "evalsha", s.sha, key, args)
+// run calls a script.
+func (s *server) run(ctx context.Context, script script, key string, args ...any) (any, error) {
+	answer, err := s.eval(ctx, "evalsha", script.sha, key, args)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		answer, err = s.eval(ctx, "eval", script, key, args)
+		answer, err = s.eval(ctx, "eval", script.text, key, args)
 	}
 	return answer, err
 }
@@ -91,7 +106,7 @@ func (s *server) eval(ctx context.Context, command, what, key string, args []any
 
 // Read implements [remote.Backend].
 func (s *server) Read(ctx context.Context, key string) (remote.State, bool, error) {
-	answer, err := s.run(ctx, key, "read")
+	answer, err := s.run(ctx, s.read, key)
 	if err != nil {
 		return remote.State{}, false, err
 	}
@@ -100,7 +115,7 @@ func (s *server) Read(ctx context.Context, key string) (remote.State, bool, erro
 
 // Acquire implements [remote.Backend].
 func (s *server) Acquire(ctx context.Context, key string, owner, write uint64) (remote.State, error) {
-	answer, err := s.run(ctx, key, "acquire", decimal(owner), decimal(write))
+	answer, err := s.run(ctx, s.acquire, key, owner, write)
 	if err != nil {
 		return remote.State{}, err
 	}
@@ -113,19 +128,20 @@ func (s *server) Acquire(ctx context.Context, key string, owner, write uint64) (
 
 // Swap implements [remote.Backend].
 func (s *server) Swap(ctx context.Context, key string, from, to remote.State) (uint64, bool, error) {
-	deleted := "0"
-	if to.Deleted {
-		deleted = "1"
+	args := []any{from.Write, to.Write, to.Position.Seq, to.Position.Token}
+	if to.Position.Lineage != from.Position.Lineage || to.Deleted != from.Deleted {
+		deleted := "0"
+		if to.Deleted {
+			deleted = "1"
+		}
+		args = append(args, to.Position.Lineage, deleted)
 	}
-	answer, err := s.run(ctx, key, "swap", decimal(from.Epoch), decimal(from.Write), decimal(to.Write),
-		to.Position.Lineage, decimal(to.Position.Seq), to.Position.Token, deleted)
+	answer, err := s.run(ctx, s.swap, key, args...)
 	return 0, answer == int64(1), err
 }
 
 // Judge implements [remote.Backend].
 func (s *server) Judge(err error) remote.Verdict { return judge(err) }
-
-func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // errForeign means that the key holds something else than a record. It matches no error of the network: nothing was written.
 type foreignError struct{ what string }

@@ -43,7 +43,7 @@ func (b *Inbox[A, M]) Detach(all bool) Standing {
 		b.changed() // Begin may be waiting
 	}
 	b.dropHeld()
-	if _, aside := b.melt(); aside { // it comes again
+	if b.melt() != nil { // it comes again
 		b.received++
 	}
 	s := b.standing()

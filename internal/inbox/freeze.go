@@ -41,28 +41,27 @@ func (b *Inbox[A, M]) Wake() {
 
 // Thaw lets the inbox go on. If something was set aside, it returns that, and the caller is busy: it calls Arrived with queue,
 // and Settle if there is a report.
-func (b *Inbox[A, M]) Thaw() (in Arrival[M], aside bool) {
+func (b *Inbox[A, M]) Thaw() (aside *Arrival[M]) {
 	b.lock()
 	defer b.unlock()
-	in, aside = b.melt()
-	if aside {
+	aside = b.melt()
+	if aside != nil {
 		b.busy, b.since = true, b.ticks
 	}
 	b.changed() // Begin may be waiting
-	return in, aside
+	return aside
 }
 
 // melt ends a freeze, and returns what was set aside. The caller holds mu.
-func (b *Inbox[A, M]) melt() (in Arrival[M], aside bool) {
-	in, aside = b.aside, b.hasAside
-	b.aside, b.hasAside = Arrival[M]{}, false
+func (b *Inbox[A, M]) melt() (aside *Arrival[M]) {
+	aside, b.aside = b.aside, nil
 	b.stops, b.frozen = false, false
-	return in, aside
+	return aside
 }
 
 // setAside keeps in, which has arrived after the inbox stopped. There is one at most: nobody begins to receive any more.
 func (b *Inbox[A, M]) setAside(in *Arrival[M]) {
-	b.aside, b.hasAside = *in, true
-	*in = Arrival[M]{}
+	aside := *in
+	b.aside, *in = &aside, Arrival[M]{}
 	b.free()
 }

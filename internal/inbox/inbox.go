@@ -66,12 +66,10 @@ type Inbox[A comparable, M any] struct {
 	left    bool   // Detach did not wait: nothing more is taken in, as what was held before it is gone (invariant 5)
 	ended   error  // what Begin returns once ready is empty
 	abrupt  bool   // it returns that at once
-	report  Report // of the newest Arrived that had one
 
-	stops    bool       // it is to freeze after the next message with a position
-	frozen   bool       // nothing more is received: the next attempt is being opened; see freeze.go
-	aside    Arrival[M] // what has arrived since
-	hasAside bool       // there is one
+	stops  bool        // it is to freeze after the next message with a position
+	frozen bool        // nothing more is received: the next attempt is being opened; see freeze.go
+	aside  *Arrival[M] // what has arrived since; nil if nothing has
 
 	ready     queue.Queue[Arrival[M]] // arrived, in order, not handed over
 	readySize int                     // cost of ready

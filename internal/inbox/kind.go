@@ -101,8 +101,7 @@ func (b *Inbox[A, M]) skips(seq uint64) bool {
 	return known && seq != 0 && seq != b.resumePoint.Seq+1
 }
 
-// Report is what the caller has to act on after Arrived: tell observers, and break the attempt if Breaks says so. It is
-// valid until the caller calls Settle.
+// Report is what the caller has to act on after Arrived: tell observers, and break the attempt if Breaks says so.
 type Report struct {
 	Kind  Kind
 	Again bool                // a gap: the same one as on the attempt before
@@ -164,8 +163,7 @@ func (b *Inbox[A, M]) take(kind Kind, in *Arrival[M]) *Report {
 // reports fills in what every report has.
 func (b *Inbox[A, M]) reports(r Report) *Report {
 	r.Have = b.resumePoint
-	b.report = r
-	return &b.report
+	return &r
 }
 
 // moved makes p the place where the stream stands; what was held before it is ready.
