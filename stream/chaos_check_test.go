@@ -266,7 +266,8 @@ func (c *checker) tookOver(p *chapter, attempt uint64) bool {
 		v != nil && len(v.seen) > 0
 }
 
-// exactlyOnce sees that the server has a prefix of what was sent, each under its number, once.
+// exactlyOnce sees that the server has a prefix of what was sent, each under its number, once. Both ends number the same messages,
+// whoever counts (invariant 4).
 func (c *checker) exactlyOnce() {
 	for i, item := range c.db.stored {
 		switch {

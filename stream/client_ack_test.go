@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
@@ -132,7 +134,7 @@ func TestAcknowledgeStartsTheCount(t *testing.T) {
 	})
 }
 
-// The application numbers its messages. Numbers have to rise.
+// Invariant 4: numbers are explicit. The application numbers its messages, and numbers have to rise.
 func TestExplicitSequence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -162,7 +164,7 @@ func TestExplicitSequence(t *testing.T) {
 	})
 }
 
-// Resume's own messages do not count.
+// Invariant 4: both ends number the same messages. Resume's own do not count.
 func TestResumeSendsDoNotCount(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -200,4 +202,87 @@ func TestAcknowledgementOfTheHighestNumber(t *testing.T) {
 		_, err := newWorld(t, &feed{handler: p.handle}).open(t.Context(), withReplay())
 		wantEnd(t, err, stream.ReasonProtocol, codes.Internal, "open")
 	})
+}
+
+// Invariant 18: a server that refuses a message that comes again as a duplicate, and says which, has acknowledged it. An unclear
+// refusal, whatever its code, has not: the message is kept, and comes again if the stream goes on.
+func TestRefusalsOfWhatComesAgain(t *testing.T) {
+	t.Parallel()
+	reads := func(seen *[]uint64, answers bool) func(bidi) error {
+		return func(s bidi) error {
+			for {
+				m, err := s.Recv()
+				if errors.Is(err, io.EOF) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				*seen = append(*seen, frameOf(m).seq)
+				if answers { // I have it
+					if err := s.Send(frame{kind: ack, seq: frameOf(m).seq}.response()); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	refuses := func(err error) func(bidi) error {
+		return func(s bidi) error {
+			if _, err := s.Recv(); err != nil {
+				return err
+			}
+			return err
+		}
+	}
+	broken := func(t *testing.T, seen *[]uint64, second ...func(bidi) error) (*client, <-chan error) {
+		t.Helper()
+		w := scripted(t, append([]func(bidi) error{reads(seen, false)}, second...)...)
+		s := w.mustDial(acking(), stream.WithReplay(stream.ReplayLimits{Messages: 3}))
+		ended := receiving(s)
+		mustSend(t, s, 1, 3)
+		synctest.Wait()
+		require.Equal(t, upTo(3), *seen)
+		w.Cut(testnet.RST)
+		return s, ended
+	}
+	keptIn := func(s *client) (kept []uint64) {
+		for seq := range s.Unacked() {
+			kept = append(kept, seq)
+		}
+		return kept
+	}
+	t.Run("as a duplicate", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			var seen, again []uint64
+			s, ended := broken(t, &seen, reads(&again, true))
+			require.NoError(t, s.Flush(t.Context()))
+			require.Empty(t, keptIn(s))
+			mustSend(t, s, 4, 6) // there is room
+			require.NoError(t, s.CloseSend())
+			require.ErrorIs(t, within(t, ended, "the end of Recv"), io.EOF)
+			require.Equal(t, upTo(6), again, "none comes a third time")
+			require.Equal(t, uint64(2), s.Stats().Attempts)
+		})
+	})
+	for _, code := range []codes.Code{codes.Unavailable, codes.AlreadyExists, codes.Aborted, codes.FailedPrecondition, codes.InvalidArgument} {
+		t.Run("unclear: "+code.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var seen, again []uint64
+				s, ended := broken(t, &seen, refuses(status.Error(code, "seen before")), reads(&again, true))
+				if code != codes.Unavailable { // the last word
+					wantEnd(t, within(t, ended, "the end of Recv"), stream.ReasonServer, code, "the server's word")
+					require.Equal(t, upTo(3), keptIn(s))
+					require.Error(t, s.Flush(t.Context()))
+					return
+				}
+				require.NoError(t, s.Flush(t.Context()))
+				require.Equal(t, upTo(3), again, "they come again")
+				require.NoError(t, s.CloseSend())
+				require.ErrorIs(t, within(t, ended, "the end of Recv"), io.EOF)
+			})
+		})
+	}
 }

@@ -13,7 +13,7 @@ import (
 
 // Deduplicator decides which of a client's numbered messages are new: after a break, a client with WithReplay sends again
 // what was not acknowledged, and the server may have it. Keep one for each session of a client, as long as the session lives.
-// It is safe for concurrent use. See [NewDeduplicator].
+// What it takes for repeated should never run ahead of what is stored: see Check. It is safe for concurrent use. See [NewDeduplicator].
 type Deduplicator struct {
 	mu sync.Mutex // guards the field below
 	in *inbox.Inbox[int, struct{}]
@@ -28,6 +28,27 @@ func NewDeduplicator(received uint64) *Deduplicator {
 	return &Deduplicator{in: in}
 }
 
+// Check reports what Accept would say of the message with this number, and accepts nothing. If a message is stored before it is
+// processed, in a database say, call Check, store the message, and call Accept when that has succeeded. If it fails, the
+// message is still new when it comes again. Let only one goroutine at a time do this for a session, also after a break, when
+// the handler of an older attempt may still be at work.
+func (d *Deduplicator) Check(seq uint64) (fresh bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch received := d.in.Position().Seq; {
+	case seq == 0:
+		return false, errNoNumber()
+	case seq-1 > received:
+		return false, gapped(seq, received)
+	default:
+		return seq > received, nil
+	}
+}
+
+func errNoNumber() error {
+	return status.Error(codes.InvalidArgument, "stream: a message has no number")
+}
+
 // Accept reports whether the message with this number is new. If it is not, drop the message, and acknowledge it again. If
 // messages before it are missing, Accept returns an error, whose status is FAILED_PRECONDITION: they were lost, or the client
 // counts differently. Numbers begin with 1. Zero is an error with INVALID_ARGUMENT.
@@ -37,7 +58,7 @@ func (d *Deduplicator) Accept(seq uint64) (fresh bool, err error) {
 	received := d.in.Position().Seq
 	switch {
 	case seq == 0:
-		return false, status.Error(codes.InvalidArgument, "stream: a message has no number")
+		return false, errNoNumber()
 	case received == 0 && seq > 1:
 		return false, gapped(seq, received)
 	}

@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"pgregory.net/rapid"
 
 	"github.com/streamsafe/streamsafe/stream"
 )
@@ -79,28 +78,4 @@ func TestWindowGoesOn(t *testing.T) {
 	require.Equal(t, codes.OutOfRange, status.Code(err))
 	_, err = stream.NewWindow[int](0, stream.ReplayLimits{}).Add(new(int))
 	require.Equal(t, codes.Internal, status.Code(err), "no protobuf")
-}
-
-func TestDeduplicator(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		received := rapid.Uint64Range(0, 3).Draw(t, "received")
-		d := stream.NewDeduplicator(received)
-		for _, seq := range rapid.SliceOf(rapid.Uint64Range(0, 12)).Draw(t, "numbers") {
-			fresh, err := d.Accept(seq)
-			switch {
-			case seq == 0:
-				require.Equal(t, codes.InvalidArgument, status.Code(err))
-				require.False(t, fresh)
-			case seq > received+1:
-				require.Equal(t, codes.FailedPrecondition, status.Code(err))
-				require.False(t, fresh)
-			default:
-				require.NoError(t, err)
-				require.Equal(t, seq == received+1, fresh)
-				received = max(received, seq)
-			}
-			require.Equal(t, received, d.Received())
-		}
-	})
 }

@@ -17,6 +17,7 @@ type Conn interface {
 	comparable
 	GetState() connectivity.State
 	WaitForStateChange(ctx context.Context, from connectivity.State) bool
+	Connect()
 	Target() string
 }
 
@@ -180,9 +181,13 @@ func (l *line[C]) watch() news {
 	return l.now
 }
 
-// watchState waits until the connection is ready, or closed, and wakes everybody.
+// watchState waits until the connection is ready, or closed, and wakes everybody. A connection that is idle is told to connect:
+// the leader's call may hang in an interceptor, and then no call would do it (invariant 9).
 func (l *line[C]) watchState(ctx context.Context) {
 	for state := l.conn.GetState(); state != connectivity.Ready && state != connectivity.Shutdown; state = l.conn.GetState() {
+		if state == connectivity.Idle {
+			l.conn.Connect()
+		}
 		if !l.conn.WaitForStateChange(ctx, state) {
 			break
 		}

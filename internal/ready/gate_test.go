@@ -59,6 +59,13 @@ func (c *conn) WaitForStateChange(ctx context.Context, from connectivity.State) 
 	}
 }
 
+// Connect is what a call does, too, when it comes to the connection.
+func (c *conn) Connect() {
+	if c.GetState() == connectivity.Idle {
+		c.becomes(connectivity.Connecting, "connecting")
+	}
+}
+
 func (c *conn) Target() string { return "dns:///feed.example" }
 
 // call is a call of grpc's on the connection.
@@ -142,6 +149,36 @@ func TestAWaitThatIsCutShort(t *testing.T) {
 			require.Equal(t, codes.DeadlineExceeded, status.Code(err))
 			require.ErrorContains(t, err, "latest balancer error: no connection to dns:///feed.example: connection refused")
 		}
+	})
+}
+
+// The leader may hang in an interceptor, before its call comes to the connection. That keeps nobody else waiting: an idle connection
+// is told to connect, and those who wait go on when it is ready (invariant 9).
+func TestALeaderThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, g := newConn(connectivity.Idle), ready.NewGate[*conn]()
+		release := make(chan struct{})
+		hanging, opened := make(chan error, 1), make(chan error, 10)
+		v := visitor(c, true)
+		v.Call = func(bool) error { <-release; return nil }
+		go func() { hanging <- g.Open(t.Context(), c, v) }() // ends when it is released
+		time.Sleep(time.Second)
+		for range cap(opened) {
+			go func() { opened <- g.Open(t.Context(), c, visitor(c, true)) }() // ends when the connection is ready
+		}
+		for range 2 { // the connection may be lost again, too
+			time.Sleep(time.Second)
+			require.Equal(t, connectivity.Connecting, c.GetState())
+			c.becomes(connectivity.Idle, "")
+		}
+		time.Sleep(time.Second)
+		c.becomes(connectivity.Ready, "")
+		time.Sleep(time.Second)
+		require.Len(t, opened, cap(opened))
+		require.Empty(t, hanging)
+		close(release)
+		require.NoError(t, <-hanging)
 	})
 }
 

@@ -75,10 +75,13 @@ func (s *Session[M]) Take(number, has uint64, answer func() *M) error {
 	if err := s.Confirm(has); err != nil {
 		return err
 	}
-	fresh, err := s.Accept(number)
+	fresh, err := s.Check(number)
 	if err != nil || !fresh {
 		return err
 	}
-	_, err = s.Add(answer())
+	if _, err = s.Add(answer()); err != nil {
+		return err
+	}
+	_, err = s.Accept(number)
 	return err
 }
