@@ -29,6 +29,11 @@ func (r *chaosRun) verdict() []string {
 			c.atMostOnce(p)
 		}
 	}
+	for _, b := range []*restrained{r.sends, r.recvs} {
+		if err := b.kept(); err != nil {
+			c.finds("permits are given back", "%v, after %v", err, b.restraint)
+		}
+	}
 	if r.sc.promise == replayed {
 		c.exactlyOnce()
 	} else {

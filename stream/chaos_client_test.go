@@ -224,6 +224,7 @@ func (r *chaosRun) options(store checkpoint.Store) []stream.ClientOption {
 	if sc.receipt {
 		opts = append(opts, stream.WithOKAcknowledges())
 	}
+	opts = append(opts, restrainBoth(r.sends, r.recvs)...)
 	if len(sc.lives) > 1 {
 		opts = append(opts, stream.WithStore(store, "key", stream.CommitEvery(3)))
 	}
@@ -291,13 +292,18 @@ func (a *application) work() bool {
 
 // send sends all messages from the first one.
 func (a *application) send(first uint64) {
-	for item := first; item <= uint64(a.run.sc.messages); item++ {
-		accepted, ended := a.sendOne(item)
+	last := uint64(a.run.sc.messages)
+	for item := first; item <= last; item++ {
+		accepted, denied, ended := a.sendOne(item)
 		if ended {
 			break
 		}
 		if accepted && a.run.sc.style == asksAndWaits {
 			a.receive(1)
+		}
+		if denied && a.run.sc.retries && last < first+200 {
+			last++
+			a.run.rest(500 * time.Microsecond)
 		}
 	}
 	if a.run.sc.flushes {
@@ -323,8 +329,8 @@ func (a *application) flush() {
 	}
 }
 
-// sendOne sends one message. It reports whether Send accepted it, and whether the stream has ended.
-func (a *application) sendOne(item uint64) (accepted, ended bool) {
+// sendOne sends one message. It reports whether Send accepted it, whether a policy denied it, and whether the stream has ended.
+func (a *application) sendOne(item uint64) (accepted, denied, ended bool) {
 	j, sc := a.run.journal, a.run.sc
 	number := j.sends(a.life, item)
 	m := parcel{kind: data, seq: number, item: item, life: a.life, size: sc.paddingOf(item)}.request()
@@ -342,7 +348,10 @@ func (a *application) sendOne(item uint64) (accepted, ended bool) {
 	if sc.promise == replayed && st.Unacked > sc.window.Messages {
 		j.finds("bounded: %d messages are kept, and the window is %d", st.Unacked, sc.window.Messages)
 	}
-	return err == nil, j.sent(a.life, item, err, st.LastSeq >= number, st.State)
+	if denied = isDenied(err); denied {
+		j.denied(a.run.sends, err)
+	}
+	return err == nil, denied, j.sent(a.life, item, err, st.LastSeq >= number, st.State)
 }
 
 // receive receives so many numbered messages, zero: until the stream or the process ends. It reports whether the process
@@ -352,6 +361,11 @@ func (a *application) receive(numbered int) bool {
 	for n := 0; numbered == 0 || n < numbered; {
 		j.receives(a.life)
 		m, err := a.s.Recv()
+		if isDenied(err) {
+			j.denied(a.run.recvs, err)
+			a.run.rest(500 * time.Microsecond)
+			continue
+		}
 		if err != nil {
 			if numbered == 0 {
 				j.ends(a.life, err, a.s)

@@ -21,6 +21,7 @@ type ledger struct {
 	line      []uint64 // items by number: those that were sent, or may have been
 	found     []string // faults that were found on the way
 	doing     map[string]string
+	denials   map[*restrained]int
 	closed    bool // a step of the schedule has called Close
 	cancelled bool // a step of the schedule has ended the context
 }
@@ -50,7 +51,9 @@ type sendNote struct {
 	counted      bool // the stream had given the number away when Send returned
 }
 
-func newLedger(sc *schedule) *ledger { return &ledger{sc: sc, doing: map[string]string{}} }
+func newLedger(sc *schedule) *ledger {
+	return &ledger{sc: sc, doing: map[string]string{}, denials: map[*restrained]int{}}
+}
 
 // now is the time by the ledger's clock, which counts events.
 func (j *ledger) now() int64 {
@@ -148,6 +151,9 @@ func (j *ledger) sent(life byte, item uint64, err error, counted bool, now strea
 	p := j.chapter(life)
 	n := p.sends[len(p.sends)-1]
 	n.over, n.err, n.counted = true, err, counted
+	if isDenied(err) && counted {
+		j.note("what was not sent is not there: message %d of process %d was denied, and has number %d", item, life, n.number)
+	}
 	if n.notSent() && !counted {
 		j.line = j.line[:len(j.line)-1] // the next message has its number
 	}
@@ -163,7 +169,17 @@ func (n *sendNote) inDoubt() bool {
 // notSent reports whether Send has said that the message was not sent, and that the stream goes on.
 func (n *sendNote) notSent() bool {
 	e, ok := errors.AsType[*stream.Error](n.err)
-	return ok && (e.Reason == stream.ReasonMessage || e.Reason == stream.ReasonWindowFull)
+	return ok && (e.Reason == stream.ReasonMessage || e.Reason == stream.ReasonWindowFull || e.Reason == stream.ReasonDenied)
+}
+
+// denied notes that a policy has denied a call.
+func (j *ledger) denied(by *restrained, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.denials[by]++
+	if wrong := by.unfounded(err); wrong != nil {
+		j.note("a denial is one of a policy: %v", wrong)
+	}
 }
 
 // receives notes that a Recv begins: the application has done with what it has.

@@ -45,6 +45,9 @@ type schedule struct {
 	steps     []step              // what happens when something is reached
 	fates     map[uint64]sendFate // of messages in the client's interceptor
 	slow      [places]dawdling    // who is slow
+	sends     restraint           // the policies for messages that the application sends
+	recvs     restraint           // the same for those that it receives
+	retries   bool                // a denied message is sent again, as another one
 	deadline  time.Duration       // of each attempt, in an interceptor's context; zero: none
 	bareRecv  bool                // the interceptor tells of a loss with the bare error of its context
 }
@@ -216,6 +219,7 @@ func drawSchedule(seed uint64) *schedule {
 	sc.drawFates(d)
 	sc.drawPace(d)
 	sc.drawRotations(d)
+	sc.drawPolicies(dice{rand.New(rand.NewPCG(seed, 2))})
 	return sc
 }
 
@@ -355,6 +359,17 @@ func (sc *schedule) drawRotations(d dice) {
 			sc.conduct[i].bye = d.between(1, 20)
 		}
 	}
+}
+
+// drawPolicies draws the policies for messages.
+func (sc *schedule) drawPolicies(d dice) {
+	if d.oneIn(2) {
+		sc.sends = drawRestraint(d, time.Millisecond)
+	}
+	if d.oneIn(2) {
+		sc.recvs = drawRestraint(d, time.Millisecond)
+	}
+	sc.retries = d.oneIn(2)
 }
 
 // dice draws.

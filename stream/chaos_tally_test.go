@@ -32,6 +32,8 @@ func (t *tally) add(r *chaosRun) {
 	t.counts["schedules"]++
 	t.counts["faults"] += len(r.proxy.Cuts())
 	t.counts["handlers"] += len(r.db.visits)
+	t.counts["denied sends"] += r.journal.denials[r.sends]
+	t.counts["denied recvs"] += r.journal.denials[r.recvs]
 	for _, p := range r.journal.chapters {
 		t.counts["processes"]++
 		t.counts["sent"] += len(p.accepted())
@@ -65,7 +67,7 @@ func (t *tally) isEnough(tb testing.TB) {
 	defer t.mu.Unlock()
 	for what, perHundred := range map[string]int{
 		"faults": 100, "outages": 100, "replayed": 200, "repeated": 2, "lost positions": 1, "sent": 1000, "received": 1500,
-		"rotations": 5, "refused": 10, "end: io.EOF": 30, "end: left": 10,
+		"rotations": 5, "refused": 10, "end: io.EOF": 30, "end: left": 10, "denied sends": 20, "denied recvs": 40,
 	} {
 		require.GreaterOrEqual(tb, t.counts[what]*100, perHundred*t.counts["schedules"]/2, "%s, of what was expected", what)
 	}

@@ -33,8 +33,8 @@ var (
 // TestChaos runs random schedules over real sockets, and holds journals of both ends against what the stream guarantees. A
 // failure begins with the name of what is broken: ordered, nothing lost; nothing lost in the middle; nothing is doubled; a
 // number is one message; nothing is made up; no loss looks like success; what was not sent is not there; at most once; a lost position is told;
-// truthful end; truthful counts; fenced; commits are processed; commits are complete; commits reach the store; bounded. In
-// the end no goroutine is left.
+// truthful end; truthful counts; fenced; commits are processed; commits are complete; commits reach the store; bounded; a denial
+// is one of a policy; permits are given back. In the end no goroutine is left.
 func TestChaos(t *testing.T) { //nolint:paralleltest // goleak sees the goroutines of all tests; the schedules are parallel
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	first, runs := *chaosFirst, *chaosRuns
@@ -91,11 +91,13 @@ func runSchedule(seed uint64, seen *tally) (report string) {
 
 // chaosRun is a schedule at work.
 type chaosRun struct {
-	sc      *schedule // set at construction, then read only, as the next eight are
+	sc      *schedule // set at construction, then read only, as the next ten are
 	proxy   *testnet.TCP
 	db      *database
 	journal *ledger
 	store   *checkpoint.Memory
+	sends   *restrained // the policies for messages, as recvs
+	recvs   *restrained
 	conn    *grpc.ClientConn
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -123,6 +125,7 @@ func newChaosRun(ctx context.Context, sc *schedule) (*chaosRun, error) {
 	r := &chaosRun{
 		sc: sc, proxy: proxy, journal: newLedger(sc), store: new(checkpoint.Memory), over: make(chan struct{}),
 		passes: map[uint64]int{}, cancelInterceptor: func() {},
+		sends: sc.sends.build(5 * time.Millisecond), recvs: sc.recvs.build(5 * time.Millisecond),
 	}
 	r.db = newDatabase(sc, r)
 	r.ctx, r.cancel = context.WithCancel(ctx)

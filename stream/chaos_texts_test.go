@@ -20,6 +20,7 @@ func (sc *schedule) String() string {
 	line("handshake %v, holds %v, gap detection %v, Lost starts over %v, idle limit %v, bare errors of RecvMsg %v",
 		sc.handshake, sc.holds, sc.gaps, sc.recovers, sc.idle, sc.bareRecv)
 	line("attempts live for %v", sc.age)
+	line("each Send under %v; each Recv under %v; a denied message is sent again %v", sc.sends, sc.recvs, sc.retries)
 	line("OK is a receipt %v, endless %v, flushes %v, acknowledgements within %v; slow before and after SendMsg, after RecvMsg, "+
 		"in Replay, in Resume, with a message: %v", sc.receipt, sc.endless, sc.flushes, sc.ackLimit, sc.slow)
 	if sc.deadline > 0 {

@@ -29,6 +29,8 @@ type script struct {
 	pauses             []time.Duration // of the sender, in turn
 	slow               []time.Duration // of the receiver, in turn
 	holds              bool
+	age                time.Duration // WithMaxAge; zero: none
+	sends, recvs       restraint     // the policies for messages
 }
 
 func drawScript(t *rapid.T) script {
@@ -45,9 +47,24 @@ func drawScript(t *rapid.T) script {
 		pauses:   pause.Draw(t, "pauses of the sender"),
 		slow:     pause.Draw(t, "pauses of the receiver"),
 		holds:    rapid.Bool().Draw(t, "holds"),
+		age:      rapid.SampledFrom([]time.Duration{0, 0, time.Second, 15 * time.Second}).Draw(t, "greatest age"),
 	}
+	s.sends = rapid.Custom(drawRestrained).Draw(t, "policies for Send")
+	s.recvs = rapid.Custom(drawRestrained).Draw(t, "policies for Recv")
 	s.faults = rapid.SliceOfN(rapid.Custom(drawFault), 0, 8).Draw(t, "faults")
 	return s
+}
+
+func drawRestrained(t *rapid.T) restraint {
+	often := rapid.SampledFrom([]time.Duration{0, 0, 10 * time.Millisecond, 2 * time.Second})
+	return restraint{
+		every: often.Draw(t, "a permit each"),
+		wait:  rapid.SampledFrom([]time.Duration{0, 0, time.Second}).Draw(t, "wait for a permit"),
+		trips: rapid.Bool().Draw(t, "a breaker"),
+		one:   rapid.Bool().Draw(t, "a bulkhead"),
+		limit: rapid.SampledFrom([]time.Duration{0, 0, 0, 10 * time.Second}).Draw(t, "timeout"),
+		own:   rapid.Bool().Draw(t, "an executor of its own"),
+	}
 }
 
 func drawFault(t *rapid.T) testnet.Fault {
@@ -91,7 +108,9 @@ func (l *lazyAcks) Send(m *response) error {
 	return l.bidi.Send(m)
 }
 
-// Whatever goes wrong, and whoever is slow: in order, no loss, no duplicate, bounded.
+// Whatever goes wrong, whoever is slow, and whatever policies deny: in order, no loss, no duplicate, bounded. A message that was
+// denied is sent again by the application, under the same number: both journals show if it was sent the first time, or if
+// a denied Recv has taken a message. Run more schedules with -rapid.checks=10000.
 func TestExchangeHoldsWhateverHappens(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -113,23 +132,36 @@ func TestExchangeHoldsWhateverHappens(t *testing.T) {
 				stream.WithReplay(sc.window), stream.WithIdleTimeout(5 * time.Second),
 				stream.WithSendTimeout(5 * time.Second), stream.WithOpenTimeout(5 * time.Second),
 			}
+			if j.overlaps = sc.age > 0; j.overlaps {
+				opts = append(opts, stream.WithMaxAge(sc.age, 0))
+			}
+			sends, recvs := sc.sends.build(3*time.Second), sc.recvs.build(3*time.Second)
+			opts = append(opts, restrainBoth(sends, recvs)...)
 			if sc.holds {
 				opts = append(opts, stream.HoldUntilCheckpoint(1<<20, stream.OverflowFail))
 			}
 			s := w.mustOpen(opts...)
 			sent := make(chan error, 1)
-			go func() { sent <- sc.send(s) }() // ends with the stream; a line below waits for it
+			go func() { // ends with the stream; a line below waits for it
+				err := sc.send(s, sends)
+				if err != nil {
+					_ = s.Close() // or Recv would wait for the rest
+				}
+				sent <- err
+			}()
 			hung := time.AfterFunc(24*time.Hour, func() {
 				t.Errorf("does not end: %+v, after %+v, %+v", sc, w.Cuts(), s.Stats())
 				_ = s.Close()
 			})
 			defer hung.Stop()
-			got, err := sc.receive(s)
+			got, err := sc.receive(s, recvs)
+			require.NoError(t, within(t, sent, "the end of sending"), "while receiving ended with %v, in %+v", err, sc)
 			require.ErrorIs(t, err, io.EOF, "the end of %+v", sc)
-			require.NoError(t, within(t, sent, "the end of sending"))
 			require.Equal(t, upTo(uint64(sc.toClient)), got, "what the application got in %+v", sc)
 			require.Equal(t, upTo(uint64(sc.toServer)), f.stored, "what the server has after %+v", sc)
 			j.check(t)
+			require.NoError(t, sends.kept(), "Send, after %+v", sc)
+			require.NoError(t, recvs.kept(), "Recv, after %+v", sc)
 			mustClose(t, s, "called by the test")
 			synctest.Wait()
 			require.Zero(t, f.active, "handlers left after %+v", sc)
@@ -137,10 +169,20 @@ func TestExchangeHoldsWhateverHappens(t *testing.T) {
 	})
 }
 
-func (sc script) send(s *client) error {
+func (sc script) send(s *client, under *restrained) error {
 	for seq := uint64(1); seq <= uint64(sc.toServer); seq++ {
 		time.Sleep(sc.pauses[int(seq)%len(sc.pauses)])
-		if err := s.Send(frame{kind: data, seq: seq, size: sizeOf(seq)}.request()); err != nil {
+		err := s.Send(frame{kind: data, seq: seq, size: sizeOf(seq)}.request())
+		for ; isDenied(err); err = s.Send(frame{kind: data, seq: seq, size: sizeOf(seq)}.request()) {
+			if wrong := under.unfounded(err); wrong != nil {
+				return wrong
+			}
+			if given := s.Stats().LastSeq; given >= seq {
+				return fmt.Errorf("message %d was denied, and has a number: %d", seq, given)
+			}
+			time.Sleep(300 * time.Millisecond)
+		}
+		if err != nil {
 			return err
 		}
 		if st := s.Stats(); st.Unacked > sc.window.Messages {
@@ -150,10 +192,14 @@ func (sc script) send(s *client) error {
 	return s.CloseSend()
 }
 
-func (sc script) receive(s *client) ([]uint64, error) {
+func (sc script) receive(s *client, under *restrained) ([]uint64, error) {
 	var got []uint64
 	for {
 		m, err := s.Recv()
+		if isDenied(err) && under.unfounded(err) == nil {
+			time.Sleep(300 * time.Millisecond)
+			continue
+		}
 		if err != nil {
 			return got, err
 		}

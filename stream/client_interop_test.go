@@ -23,7 +23,8 @@ import (
 
 // The calls of gRPC's own interoperability tests, in all four shapes, with a stock client through the interceptor, and the connection
 // broken in every way: each ends as it does on a sound one. The server is that of package interop, which needs more modules than
-// this one has. Its protocol knows no numbers and no acknowledgements, so the callbacks count.
+// this one has. (examples/internal/interop has that package itself, its client too, over TCP and beside package unary.) Its protocol
+// knows no numbers and no acknowledgements, so the callbacks count.
 
 // interop is the streaming part of gRPC's interoperability test service.
 type interop struct {
