@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
@@ -176,6 +177,25 @@ func TestCreate(t *testing.T) {
 	r, err := store.Load(t.Context(), "key")
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), r.Epoch)
+}
+
+// The last epoch has an owner, which goes on. Nobody can take the key from it.
+func TestNoEpochIsLeft(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t, servertest.Address(t, server))
+	table := newTable(t, pool)
+	_, err := createStore(t, pool, table).Acquire(t.Context(), "key")
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), "UPDATE "+table+" SET epoch = 18446744073709551615")
+	require.NoError(t, err)
+	store := createStore(t, pool, table)
+	_, err = store.Acquire(t.Context(), "key")
+	require.ErrorContains(t, err, "no epoch is left")
+	last := checkpoint.Position{Seq: math.MaxUint64}
+	require.NoError(t, store.Commit(t.Context(), "key", math.MaxUint64, last))
+	r, err := store.Load(t.Context(), "key")
+	require.NoError(t, err)
+	require.Equal(t, last, r.Position)
 }
 
 func TestOptions(t *testing.T) {
