@@ -310,15 +310,19 @@ func TestAnAnnouncementDuringARotation(t *testing.T) {
 			w := newWorld(t, &feed{handler: p.handle})
 			cb := announced(w.feed.callbacks())
 			resume := cb.Resume
-			var begun, failed []time.Time
+			begun, failed := make(chan time.Time, 100), make(chan time.Time, 100)
 			cb.Resume = func(ctx context.Context, r *resumption) error {
 				if r.Attempt() == 1 {
 					return resume(ctx, r)
 				}
-				begun = append(begun, time.Now())
-				rest(3 * time.Second)
-				failed = append(failed, time.Now())
-				return errLastWord
+				begun <- time.Now()
+				select {
+				case <-time.After(3 * time.Second):
+					failed <- time.Now()
+					return errLastWord
+				case <-ctx.Done():
+					return ctx.Err()
+				}
 			}
 			s := w.mustDial(cb)
 			ended := receiving(s)
@@ -327,7 +331,8 @@ func TestAnAnnouncementDuringARotation(t *testing.T) {
 			p.tell(bye())
 			rest(8 * time.Second)
 			require.GreaterOrEqual(t, len(begun), 2, "it is tried again")
-			require.GreaterOrEqual(t, begun[1].Sub(failed[0]), 500*time.Millisecond, "and not at once")
+			<-begun
+			require.GreaterOrEqual(t, (<-begun).Sub(<-failed), 500*time.Millisecond, "and not at once")
 			goesOn(t, ended)
 		})
 	})
