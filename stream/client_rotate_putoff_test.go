@@ -277,3 +277,63 @@ func TestADeadAttemptDoesNotTakeOver(t *testing.T) {
 		goesOn(t, ended)
 	})
 }
+
+// A server that announces its end again, while the rotation is under way, asks for no other one, and not for a quicker one.
+func TestAnAnnouncementDuringARotation(t *testing.T) {
+	t.Parallel()
+	t.Run("before it", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			p := newPuppet()
+			w := newWorld(t, &feed{handler: p.handle})
+			var d diary
+			s := w.mustDial(announced(w.feed.callbacks()), withReplay(), stream.WithObserver(&d))
+			ended := receiving(s)
+			mustSend(t, s, 1, 3)
+			p.tell(bye())
+			rest(time.Second)
+			p.tell(bye())
+			rest(2 * time.Second)
+			require.Equal(t, 1, p.handlers(), "it waits for acknowledgements")
+			p.greetsWith(3)
+			p.tell(frame{kind: ack, seq: 3})
+			rest(time.Minute)
+			require.Equal(t, []uint64{1, 2, 0}, []uint64{s.Stats().Rotations, s.Stats().Attempts, s.Stats().Replayed})
+			require.Empty(t, d.of("put off"))
+			goesOn(t, ended)
+		})
+	})
+	t.Run("before it is put off", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			p := newPuppet()
+			w := newWorld(t, &feed{handler: p.handle})
+			cb := announced(w.feed.callbacks())
+			resume := cb.Resume
+			begun, failed := make(chan time.Time, 100), make(chan time.Time, 100)
+			cb.Resume = func(ctx context.Context, r *resumption) error {
+				if r.Attempt() == 1 {
+					return resume(ctx, r)
+				}
+				begun <- time.Now()
+				select {
+				case <-time.After(3 * time.Second):
+					failed <- time.Now()
+					return errLastWord
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			s := w.mustDial(cb)
+			ended := receiving(s)
+			p.tell(bye())
+			rest(2 * time.Second)
+			p.tell(bye())
+			rest(8 * time.Second)
+			require.GreaterOrEqual(t, len(begun), 2, "it is tried again")
+			<-begun
+			require.GreaterOrEqual(t, (<-begun).Sub(<-failed), 500*time.Millisecond, "and not at once")
+			goesOn(t, ended)
+		})
+	})
+}

@@ -15,8 +15,8 @@ func BenchmarkCommit(b *testing.B) {
 	newStore(b, js, bucket)
 	kv, err := js.KeyValue(b.Context(), bucket)
 	require.NoError(b, err)
-	servertest.Commits(b, newStore(b, js, newBucket()), func(key string, seq uint64) error {
+	servertest.Commits(b, servertest.Commit(b, "commit", newStore(b, js, newBucket())), servertest.Side{Name: "Put", Write: func(key string, seq uint64) error {
 		_, err := kv.Put(b.Context(), key, binary.BigEndian.AppendUint64(nil, seq))
 		return err
-	})
+	}})
 }

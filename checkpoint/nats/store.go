@@ -41,11 +41,8 @@ func New(js jetstream.JetStream, bucketName string, opts ...Option) (*Store, err
 		return nil, fmt.Errorf("%s: %q is no name of a bucket: letters, digits, - and _", name, bucketName)
 	}
 	o := options{timeout: remote.DefaultTimeout, replicas: 1}
-	for _, opt := range opts {
-		if opt == nil {
-			return nil, errors.New(name + ": an option is nil")
-		}
-		opt(&o)
+	if err := remote.Apply(name, &o, opts); err != nil {
+		return nil, err
 	}
 	if o.replicas < 1 || o.replicas > 5 {
 		return nil, fmt.Errorf("%s: %d replicas; WithReplicas takes 1 to 5", name, o.replicas)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamsafe/streamsafe/checkpoint"
+	"github.com/streamsafe/streamsafe/checkpoint/internal/servertest"
 	natsstore "github.com/streamsafe/streamsafe/checkpoint/nats"
 	"github.com/streamsafe/streamsafe/checkpoint/storetest"
 )
@@ -113,14 +114,7 @@ func TestTwoStoresOnOneBucket(t *testing.T) {
 	t.Parallel()
 	js, bucket := dial(t, newNode(t).Addr().String()), newBucket()
 	one, other := newStore(t, js, bucket), newStore(t, js, bucket)
-	first, err := one.Acquire(t.Context(), "key")
-	require.NoError(t, err)
-	require.NoError(t, one.Commit(t.Context(), "key", first.Epoch, checkpoint.Position{Seq: 1}))
-	second, err := other.Acquire(t.Context(), "key")
-	require.NoError(t, err)
-	require.Equal(t, uint64(1), second.Position.Seq)
-	require.ErrorIs(t, one.Commit(t.Context(), "key", first.Epoch, checkpoint.Position{Seq: 2}), checkpoint.ErrFenced, "invariant 24")
-	require.NoError(t, other.Commit(t.Context(), "key", second.Epoch, checkpoint.Position{Seq: 3}))
+	servertest.TwoStores(t, one, other)
 }
 
 func TestCreate(t *testing.T) {

@@ -27,8 +27,8 @@
 //
 // If the answer to a commit is lost, the store reads the row to find out whether it was written.
 //
-// No session state: the store works through PgBouncer in transaction mode. It prepares no statements, whatever the mode of
-// the connection, sets nothing, and takes no advisory lock.
+// No session state: the store works through PgBouncer in transaction mode. Without [WithPreparedStatements] it prepares no
+// statement, whatever the mode of the connection. It sets nothing, and takes no advisory lock.
 //
 // # Not guaranteed
 //

@@ -23,6 +23,16 @@ func TestOwnersFight(t *testing.T) {
 
 func TestConnectionIsCutEverywhere(t *testing.T) {
 	t.Parallel()
+	for name, opts := range map[string][]postgres.Option{"by default": nil, "prepared": {postgres.WithPreparedStatements()}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cutEverywhere(t, opts...)
+		})
+	}
+}
+
+func cutEverywhere(t *testing.T, opts ...postgres.Option) {
+	t.Helper()
 	direct := newPool(t, servertest.Address(t, server))
 	config := direct.Config().ConnConfig
 	table := newTable(t, direct)
@@ -30,7 +40,7 @@ func TestConnectionIsCutEverywhere(t *testing.T) {
 	servertest.CutEverywhere(t, target, createStore(t, direct, table), func(address string) (checkpoint.Store, func()) {
 		pool, err := pgxpool.New(t.Context(), fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", config.User, address, config.Database))
 		require.NoError(t, err)
-		store, err := postgres.New(pool, postgres.WithTable(table))
+		store, err := postgres.New(pool, append(opts, postgres.WithTable(table))...)
 		require.NoError(t, err)
 		return store, pool.Close
 	})

@@ -27,7 +27,7 @@ func judge(err error) remote.Verdict {
 	notSent := &notSentError{}
 	pg, told := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case errors.Is(err, errConnClosed):
+	case errors.Is(err, errConnClosed), errors.Is(err, errNoEpoch):
 		return remote.Final
 	case errors.Is(err, ErrNotWriter):
 		return remote.Again

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
@@ -74,6 +75,36 @@ func TestStore(t *testing.T) {
 	})
 }
 
+// With WithPreparedStatements the server keeps the statements, and otherwise not.
+func TestPreparedStatements(t *testing.T) {
+	t.Parallel()
+	address := servertest.Address(t, server)
+	pool := newPool(t, address)
+	storetest.Run(t, func(t *testing.T) checkpoint.Store {
+		t.Helper()
+		return newStore(t, pool, postgres.WithPreparedStatements())
+	})
+	for name, opts := range map[string][]postgres.Option{"with": {postgres.WithPreparedStatements()}, "without": nil} {
+		conn, table := newConn(t, address), newTable(t, pool)
+		store, err := postgres.NewOnConn(conn, append(opts, postgres.WithTable(table))...)
+		require.NoError(t, err)
+		require.NoError(t, store.Create(t.Context()))
+		owner, err := store.Acquire(t.Context(), "key")
+		require.NoError(t, err)
+		for seq := range uint64(5) {
+			require.NoError(t, store.Commit(t.Context(), "key", owner.Epoch, checkpoint.Position{Seq: seq}))
+		}
+		var prepared int
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_prepared_statements WHERE strpos(statement, $1) > 0",
+			pgx.QueryExecModeExec, table).Scan(&prepared))
+		if len(opts) > 0 {
+			require.Equal(t, 2, prepared, "%s: that of Acquire, and that of Commit", name)
+		} else {
+			require.Zero(t, prepared, name)
+		}
+	}
+}
+
 // PgBouncer gives each transaction another connection, of two.
 func TestStoreBehindPgBouncerInTransactionMode(t *testing.T) {
 	t.Parallel()
@@ -117,14 +148,7 @@ func TestTwoStoresOnOneTable(t *testing.T) {
 	pool := newPool(t, servertest.Address(t, server))
 	table := newTable(t, pool)
 	one, other := createStore(t, pool, table), createStore(t, pool, table)
-	first, err := one.Acquire(t.Context(), "key")
-	require.NoError(t, err)
-	require.NoError(t, one.Commit(t.Context(), "key", first.Epoch, checkpoint.Position{Seq: 1}))
-	second, err := other.Acquire(t.Context(), "key")
-	require.NoError(t, err)
-	require.Equal(t, uint64(1), second.Position.Seq)
-	require.ErrorIs(t, one.Commit(t.Context(), "key", first.Epoch, checkpoint.Position{Seq: 2}), checkpoint.ErrFenced, "invariant 24")
-	require.NoError(t, other.Commit(t.Context(), "key", second.Epoch, checkpoint.Position{Seq: 3}))
+	servertest.TwoStores(t, one, other)
 }
 
 func TestCreate(t *testing.T) {
@@ -153,6 +177,25 @@ func TestCreate(t *testing.T) {
 	r, err := store.Load(t.Context(), "key")
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), r.Epoch)
+}
+
+// The last epoch has an owner, which goes on. Nobody can take the key from it.
+func TestNoEpochIsLeft(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t, servertest.Address(t, server))
+	table := newTable(t, pool)
+	_, err := createStore(t, pool, table).Acquire(t.Context(), "key")
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), "UPDATE "+table+" SET epoch = 18446744073709551615")
+	require.NoError(t, err)
+	store := createStore(t, pool, table)
+	_, err = store.Acquire(t.Context(), "key")
+	require.ErrorContains(t, err, "no epoch is left")
+	last := checkpoint.Position{Seq: math.MaxUint64}
+	require.NoError(t, store.Commit(t.Context(), "key", math.MaxUint64, last))
+	r, err := store.Load(t.Context(), "key")
+	require.NoError(t, err)
+	require.Equal(t, last, r.Position)
 }
 
 func TestOptions(t *testing.T) {

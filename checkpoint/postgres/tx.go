@@ -36,12 +36,12 @@ func (s *Store) CommitTx(ctx context.Context, tx pgx.Tx, key string, epoch uint6
 			return err
 		}
 		for {
-			tag, err := tx.Exec(ctx, s.table.commitTx, mode, []byte(key), epoch, int64(s.remote.Owner(key, epoch)),
+			tag, err := tx.Exec(ctx, s.table.commitTx, s.table.mode, []byte(key), epoch, int64(s.remote.Owner(key, epoch)),
 				[]byte(p.Lineage), p.Seq, []byte(p.Token), int64(remote.Random()))
 			if err != nil || tag.RowsAffected() > 0 {
 				return err
 			}
-			now, there, err := scan(tx.QueryRow(ctx, s.table.read, mode, []byte(key)))
+			now, there, err := scan(tx.QueryRow(ctx, s.table.read, s.table.mode, []byte(key)))
 			if err != nil {
 				return err
 			}

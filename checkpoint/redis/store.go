@@ -60,11 +60,8 @@ func newStore(
 	bounded bool, opts []Option,
 ) (*Store, error) {
 	o := options{prefix: DefaultPrefix}
-	for _, opt := range opts {
-		if opt == nil {
-			return nil, errors.New(name + ": an option is nil")
-		}
-		opt(&o)
+	if err := remote.Apply(name, &o, opts); err != nil {
+		return nil, err
 	}
 	if !bounded {
 		return nil, errors.New(name + ": set ContextTimeoutEnabled in the options of the client: without it a call does not end with its context")

@@ -63,14 +63,7 @@ func TestTwoStoresOnOneServer(t *testing.T) {
 	t.Parallel()
 	client, prefix := newClient(t, servertest.Address(t, server)), checkpointredis.WithPrefix(newPrefix())
 	one, other := newStore(t, client, prefix), newStore(t, client, prefix)
-	first, err := one.Acquire(t.Context(), "key")
-	require.NoError(t, err)
-	require.NoError(t, one.Commit(t.Context(), "key", first.Epoch, checkpoint.Position{Seq: 1}))
-	second, err := other.Acquire(t.Context(), "key")
-	require.NoError(t, err)
-	require.Equal(t, uint64(1), second.Position.Seq)
-	require.ErrorIs(t, one.Commit(t.Context(), "key", first.Epoch, checkpoint.Position{Seq: 2}), checkpoint.ErrFenced, "invariant 24")
-	require.NoError(t, other.Commit(t.Context(), "key", second.Epoch, checkpoint.Position{Seq: 3}))
+	servertest.TwoStores(t, one, other)
 }
 
 func TestOptions(t *testing.T) {

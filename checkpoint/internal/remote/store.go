@@ -31,6 +31,17 @@ func New(name string, backend Backend, timeout time.Duration) *Store {
 	return &Store{name: name, backend: backend, timeout: timeout}
 }
 
+// Apply applies the options of a store. A nil option is an error.
+func Apply[O any, F ~func(*O)](name string, to *O, opts []F) error {
+	for _, opt := range opts {
+		if opt == nil {
+			return errors.New(name + ": an option is nil")
+		}
+		opt(to)
+	}
+	return nil
+}
+
 // Acquire implements [checkpoint.Store].
 func (s *Store) Acquire(ctx context.Context, key string) (r checkpoint.Record, err error) {
 	err = s.Call(ctx, "acquire", key, func(ctx context.Context) error {

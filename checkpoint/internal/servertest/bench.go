@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -12,71 +13,88 @@ import (
 	"github.com/streamsafe/streamsafe/checkpoint"
 )
 
-// Commits measures a commit beside a bare write of the same database, which take turns so that both have the same load: their
-// latency, and what 16 owners of 16 keys write together. It reports medians, and the ratio of the two.
-func Commits(b *testing.B, store checkpoint.Store, bare func(key string, seq uint64) error) {
+// Side is a write that a commit is compared with. It is called by 16 goroutines at a time, each with a key of its own.
+type Side struct {
+	Name  string
+	Write func(key string, seq uint64) error
+}
+
+// Commit returns the commits of a store as a side. It acquires the keys.
+func Commit(b *testing.B, name string, store checkpoint.Store) Side {
 	b.Helper()
 	epochs := map[string]uint64{}
 	for n := range owners {
-		key := fmt.Sprint("key-", n)
-		r, err := store.Acquire(b.Context(), key)
+		r, err := store.Acquire(b.Context(), keyOf(n))
 		require.NoError(b, err)
-		epochs[key] = r.Epoch
-		require.NoError(b, bare(key, 1))
+		epochs[keyOf(n)] = r.Epoch
 	}
-	commit := func(key string, seq uint64) error {
+	return Side{name, func(key string, seq uint64) error {
 		return store.Commit(b.Context(), key, epochs[key], checkpoint.Position{Lineage: "a", Seq: seq})
-	}
-	b.Run("latency", func(b *testing.B) {
-		var times [2][]time.Duration
-		var seq uint64
-		for b.Loop() {
-			seq++
-			for side, write := range []func(string, uint64) error{commit, bare} {
-				began := time.Now()
-				if err := write("key-0", seq); err != nil {
-					b.Fatal(err)
-				}
-				times[side] = append(times[side], time.Since(began))
-			}
-		}
-		report(b, times)
-	})
-	b.Run("throughput", func(b *testing.B) {
-		var times [2][]time.Duration
-		seq := uint64(1 << 40)
-		for b.Loop() {
-			for side, write := range []func(string, uint64) error{commit, bare} {
-				const each = 10
-				var all sync.WaitGroup
-				began := time.Now()
-				for key := range epochs {
-					all.Go(func() {
-						for i := range uint64(each) {
-							if err := write(key, seq+i); err != nil {
-								b.Error(err)
-							}
-						}
-					})
-				}
-				all.Wait()
-				times[side] = append(times[side], time.Since(began)/time.Duration(each*len(epochs)))
-			}
-			seq += 1 << 10
-		}
-		report(b, times)
-	})
+	}}
 }
 
-func report(b *testing.B, times [2][]time.Duration) {
+func keyOf(n int) string { return fmt.Sprint("key-", n) }
+
+// Commits measures commits beside other writes to the same server: how long one takes, and what 16 owners of 16 keys write
+// together. The sides take turns in random order, so that all have the same load and neighbours. It reports the median of the first
+// side, and its ratio to the median of each other side.
+func Commits(b *testing.B, sides ...Side) {
 	b.Helper()
-	var medians [2]float64
-	for side := range times {
-		slices.Sort(times[side])
-		medians[side] = float64(times[side][len(times[side])/2])
+	var seq uint64
+	one := func(s Side) time.Duration {
+		seq++
+		began := time.Now()
+		if err := s.Write(keyOf(0), seq); err != nil {
+			b.Error(err)
+		}
+		return time.Since(began)
 	}
-	b.ReportMetric(medians[0], "commit-ns")
-	b.ReportMetric(medians[1], "bare-ns")
-	b.ReportMetric(medians[0]/medians[1], "ratio")
+	all := func(s Side) time.Duration {
+		const each = 10
+		seq += each
+		first := seq
+		var workers sync.WaitGroup
+		began := time.Now()
+		for n := range owners {
+			workers.Go(func() {
+				for i := range uint64(each) {
+					if err := s.Write(keyOf(n), first+i); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		workers.Wait()
+		return time.Since(began) / (each * owners)
+	}
+	b.Run("latency", func(b *testing.B) { turns(b, sides, one) })
+	b.Run("throughput", func(b *testing.B) { turns(b, sides, all) })
+}
+
+func turns(b *testing.B, sides []Side, turn func(Side) time.Duration) {
+	b.Helper()
+	random := rand.New(rand.NewPCG(1, 2))
+	times := make([][]time.Duration, len(sides))
+	for b.Loop() {
+		for _, n := range random.Perm(len(sides)) {
+			times[n] = append(times[n], turn(sides[n]))
+		}
+	}
+	report(b, sides, times)
+}
+
+func report(b *testing.B, sides []Side, times [][]time.Duration) {
+	b.Helper()
+	var first float64
+	for n, side := range sides {
+		slices.Sort(times[n])
+		median := float64(times[n][len(times[n])/2])
+		if n == 0 {
+			first = median
+			b.ReportMetric(median, "ns/"+side.Name)
+			continue
+		}
+		b.ReportMetric(first/median, side.Name)
+	}
 	b.ReportMetric(0, "ns/op")
 }

@@ -92,6 +92,20 @@ func calls(ctx context.Context, direct, store checkpoint.Store, key string) erro
 	return nil
 }
 
+// TwoStores has two owners in two processes, which share nothing but the server: each store remembers what the other does not know
+// (invariant 24).
+func TwoStores(t *testing.T, one, other checkpoint.Store) {
+	t.Helper()
+	first, err := one.Acquire(t.Context(), "key")
+	require.NoError(t, err)
+	require.NoError(t, one.Commit(t.Context(), "key", first.Epoch, checkpoint.Position{Seq: 1}))
+	second, err := other.Acquire(t.Context(), "key")
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), second.Position.Seq)
+	require.ErrorIs(t, one.Commit(t.Context(), "key", first.Epoch, checkpoint.Position{Seq: 2}), checkpoint.ErrFenced)
+	require.NoError(t, other.Commit(t.Context(), "key", second.Epoch, checkpoint.Position{Seq: 3}))
+}
+
 // LostAnswer swallows the answer to a commit: the server has written it. The commit is settled; with a newer owner in between
 // it is fenced (invariant 54). store goes through the proxy, direct does not. A first commit has opened the connection.
 func LostAnswer(t *testing.T, proxy *streamtest.Proxy, direct, store checkpoint.Store) {
