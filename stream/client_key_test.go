@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -44,8 +45,9 @@ func keyed() callbacks {
 
 // subscribed is what one handler has been told.
 type subscribed struct {
-	got []frame           // in order
-	set map[uint64]uint64 // the version of each key
+	attempt uint64            // zero: the client has not said
+	got     []frame           // in order
+	set     map[uint64]uint64 // the version of each key
 }
 
 // subscriptions is a server that knows of each attempt only what came on it. Read it when nothing moves.
@@ -60,6 +62,10 @@ func (s *subscriptions) handle(b bidi) error {
 			return err
 		}
 		f := frameOf(m)
+		if f.kind == hello {
+			h.attempt = f.seq
+			continue
+		}
 		h.got = append(h.got, f)
 		if f.kind == ack {
 			delete(h.set, f.seq/perKey)
@@ -83,8 +89,34 @@ func (s *subscriptions) check(t *testing.T, want map[uint64]uint64) {
 	}
 }
 
-// One goroutine changes 1,000 keys at random while the network breaks. Whenever the dust has settled, the server has what the
-// client wants. Keys that never end are told first, on each attempt, in the order in which they were first sent.
+// missesNone sees that the attempt was told, before anything that is new, what the client wanted then, and after that each change.
+// replayed is how many messages were told first; changes has what the client has sent, by its version from 1.
+func (h *subscribed) missesNone(t *testing.T, replayed int, changes []frame) {
+	t.Helper()
+	if len(h.got) <= replayed {
+		return // it broke before anything was new, or nothing was
+	}
+	told := map[uint64]uint64{}
+	for _, f := range h.got[:replayed] {
+		told[f.seq/perKey] = f.seq % perKey
+	}
+	next := h.got[replayed].seq % perKey
+	want := map[uint64]uint64{}
+	for _, f := range changes[:next-1] {
+		if f.kind == ack {
+			delete(want, f.seq/perKey)
+		} else {
+			want[f.seq/perKey] = f.seq % perKey
+		}
+	}
+	require.Equal(t, want, told, "attempt %d: what it was told before change %d", h.attempt, next)
+	for i, f := range h.got[replayed:] {
+		require.Equal(t, changes[int(next)-1+i], f, "attempt %d: change %d", h.attempt, int(next)+i)
+	}
+}
+
+// One goroutine changes 1,000 keys at random while the network breaks. After each attach the server has what the client wanted then,
+// and no change is missing. Keys that never end are told first, on each attempt, in the order in which they were first sent.
 func TestKeysWhileTheNetworkBreaks(t *testing.T) {
 	t.Parallel()
 	const keys, lasting = 1000, 100
@@ -95,18 +127,27 @@ func TestKeysWhileTheNetworkBreaks(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // it has to be repeatable
 				server := &subscriptions{}
 				w := newWorld(t, &feed{handler: server.handle})
-				s := w.mustDial(keyed())
+				cb, replayed := keyed(), map[uint64]int{}
+				cb.Resume = func(_ context.Context, r *resumption) error {
+					return r.Send(frame{kind: hello, seq: r.Attempt()}.request())
+				}
+				s := w.mustDial(cb, stream.WithObserver(stream.Hooks{
+					OnReplaying: func(info stream.Info, messages uint64) { replayed[info.Attempt] = int(messages) }, //nolint:gosec // few
+				}))
 				receiving(s)
+				var changes []frame
 				want := map[uint64]uint64{}
 				version := uint64(0)
 				change := func(key uint64) {
 					version++
 					if _, has := want[key]; has && key >= lasting && random.IntN(3) == 0 {
 						delete(want, key)
+						changes = append(changes, frameOf(endKey(key, version)))
 						require.NoError(t, s.Send(endKey(key, version)))
 						return
 					}
 					want[key] = version
+					changes = append(changes, frameOf(setKey(key, version)))
 					require.NoError(t, s.Send(setKey(key, version)))
 				}
 				for key := range uint64(lasting) {
@@ -131,6 +172,7 @@ func TestKeysWhileTheNetworkBreaks(t *testing.T) {
 				}
 				require.Greater(t, len(server.handlers), 15, "attempts")
 				for i, h := range server.handlers {
+					h.missesNone(t, replayed[h.attempt], changes)
 					for n, f := range h.got[:min(lasting, len(h.got))] {
 						require.Equal(t, uint64(n), f.seq/perKey, "attempt %d: key number %d", i+1, n)
 					}
