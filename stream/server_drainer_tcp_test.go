@@ -23,7 +23,7 @@ func TestDrainOfManyStreamsOverTCP(t *testing.T) { //nolint:paralleltest // it t
 		if most <= streams*15/100 && took <= window*11/10 {
 			return
 		}
-		require.Less(t, try, tries-1, "each time more than 15 %% in 100 ms, or the window passed by more than a tenth")
+		require.Less(t, try, tries-1, "each time more than 15 percent in 100 ms, or the window passed by more than a tenth")
 	}
 }
 
