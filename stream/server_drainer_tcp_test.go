@@ -2,7 +2,6 @@ package stream_test
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -17,7 +16,20 @@ func TestDrainOfManyStreamsOverTCP(t *testing.T) { //nolint:paralleltest // it t
 	if testing.Short() {
 		t.Skip("it opens 1,000 streams")
 	}
-	const streams, window = 1000, 2 * time.Second
+	const streams, window, tries = 1000, 2 * time.Second, 5
+	for try := range tries { // a machine that stands still for a while makes what comes after it come at once
+		took, most := drainMany(t, streams, window)
+		t.Logf("%d streams in %v, at most %d in 100 ms", streams, took, most)
+		if most <= streams*15/100 && took <= window*11/10 {
+			return
+		}
+		require.Less(t, try, tries-1, "each time more than 15 percent in 100 ms, or the window passed by more than a tenth")
+	}
+}
+
+// drainMany drains so many streams, and returns how long that took, and how many ended within 100 ms at the most.
+func drainMany(t *testing.T, streams int, window time.Duration) (took time.Duration, most int) {
+	t.Helper()
 	d := stream.NewDrainer(stream.DrainWindow(window))
 	h := hosts(t, func(s bidi) error {
 		if err := s.Send(frame{}.response()); err != nil {
@@ -45,11 +57,9 @@ func TestDrainOfManyStreamsOverTCP(t *testing.T) { //nolint:paralleltest // it t
 	defer cancel()
 	began := time.Now()
 	require.NoError(t, d.Drain(ctx, h.server))
-	took := time.Since(began)
+	took = time.Since(began)
 	clients.Wait()
-	t.Logf("%d streams in %v, %d goroutines left", streams, took, runtime.NumGoroutine())
 	most, of := ended.most(100 * time.Millisecond)
 	require.Equal(t, streams, of)
-	require.LessOrEqual(t, most, streams*15/100)
-	require.LessOrEqual(t, took, window*11/10+time.Second, "and a second for a machine that is busy")
+	return took, most
 }
