@@ -2,7 +2,6 @@ package stream_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -23,7 +22,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
 )
 
@@ -298,38 +296,4 @@ func TestExecutorsThatAnswerOrTryAgain(t *testing.T) {
 		require.Equal(t, upTo(1), w.feed.stored)
 		require.Equal(t, upTo(1), w.feed.seen)
 	})
-}
-
-// Cut at every message, with policies on every message: nothing is lost, doubled or out of order.
-func TestMatrixOfCutsUnderPolicies(t *testing.T) {
-	t.Parallel()
-	for _, form := range []string{"permits", "executor"} {
-		for _, direction := range []testnet.Direction{testnet.ToServer, testnet.ToClient} {
-			t.Run(fmt.Sprint(form, " ", direction), func(t *testing.T) {
-				t.Parallel()
-				for n := 1; n <= messagesOf(direction); n++ {
-					policies := func() []failsafe.Policy[any] {
-						p := []failsafe.Policy[any]{
-							circuitbreaker.NewBuilder[any]().WithFailureThreshold(1000).Build(), bulkhead.New[any](1),
-							ratelimiter.NewSmoothBuilderWithMaxRate[any](time.Millisecond).WithMaxWaitTime(time.Minute).Build(),
-						}
-						if form == "executor" {
-							p = append(p, timeout.New[any](time.Minute))
-						}
-						return p
-					}
-					fault := testnet.Fault{Kind: testnet.RST, Direction: direction, Message: n, Where: testnet.Inside}
-					synctest.Test(t, func(t *testing.T) {
-						f := &feed{total: exchanged}
-						j := keepJournal(f)
-						w := newWorld(t, f)
-						w.Arm(fault)
-						s := w.mustOpen(withReplay(), stream.WithSendPolicies(policies()...), stream.WithRecvPolicies(policies()...))
-						converse(t, s, j, exchanged)
-						require.Len(t, w.Cuts(), 1, "%v", fault)
-					})
-				}
-			})
-		}
-	}
 }
