@@ -10,8 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go"
-	"github.com/failsafe-go/failsafe-go/timeout"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -344,34 +342,6 @@ func TestWaitOfAReceiptEndsWithItsContext(t *testing.T) {
 		p.tell(frame{kind: ack, seq: 1})
 		require.NoError(t, r.Wait(ctx), "it is acknowledged")
 	})
-}
-
-// Receipts work under policies: what a policy has denied has none.
-func TestReceiptsUnderPolicies(t *testing.T) {
-	t.Parallel()
-	for _, form := range []string{"permits", "executor"} {
-		t.Run(form, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				breaker := stream.NewCircuitBreakerBuilder().WithDelay(time.Hour).Build()
-				policies := []failsafe.Policy[any]{breaker}
-				if form == "executor" {
-					policies = append(policies, timeout.New[any](time.Hour))
-				}
-				w := newWorld(t, &feed{})
-				s := w.mustOpen(withReplay(), stream.WithSendPolicies(policies...))
-				receipts := mustTrack(t, s, 1, 5)
-				breaker.Open()
-				r, err := s.SendTracked(sized(6).request())
-				requireReason(t, err, stream.ReasonDenied, "the breaker is open")
-				require.Nil(t, r)
-				for _, r := range receipts {
-					require.NoError(t, r.Wait(t.Context()))
-				}
-				require.Equal(t, upTo(5), w.feed.stored)
-			})
-		})
-	}
 }
 
 // A callback closes the stream while it is asked about the acknowledgement: 1. The message arrives. 2. Acked calls Close, which settles
