@@ -110,7 +110,7 @@ type stockConn struct {
 }
 
 // stockOn returns a stock client on cc.
-func stockOn(cc grpc.ClientConnInterface, method stream.InterceptorOption) testpb.TestServiceClient { //nolint:ireturn // generated code
+func stockOn(cc grpc.ClientConnInterface, method stream.InterceptorOption) testpb.TestServiceClient {
 	return testpb.NewTestServiceClient(&stockConn{cc, stream.ClientInterceptor(method)})
 }
 
@@ -202,7 +202,6 @@ func TestMatrixOfServerStreaming(t *testing.T) {
 	}
 }
 
-//nolint:ireturn // of grpc
 func (r *matrixRun) download(
 	ctx context.Context, cc grpc.ClientConnInterface, opts []stream.ClientOption,
 ) (grpc.ServerStreamingClient[response], error) {
@@ -241,7 +240,6 @@ func TestMatrixOfClientStreaming(t *testing.T) {
 	}
 }
 
-//nolint:ireturn // of grpc
 func (r *matrixRun) upload(
 	ctx context.Context, cc grpc.ClientConnInterface, cb uploads, opts []stream.ClientOption,
 ) (grpc.ClientStreamingClient[uploadPart, answer], error) {
@@ -303,7 +301,6 @@ func TestMatrixOfBidi(t *testing.T) {
 	}
 }
 
-//nolint:ireturn // of grpc
 func (r *matrixRun) exchange(
 	ctx context.Context, cc grpc.ClientConnInterface, cb callbacks, opts []stream.ClientOption,
 ) (grpc.BidiStreamingClient[request, response], error) {

@@ -105,14 +105,6 @@ func cutPlaces() []testnet.Fault {
 	return append(faults, testnet.Fault{Kind: testnet.Truncate})
 }
 
-// messagesOf is how many messages go one way in an exchange: a hello, the data, and to the client the acknowledgements.
-func messagesOf(d testnet.Direction) int {
-	if d == testnet.ToServer {
-		return 1 + exchanged
-	}
-	return 1 + exchanged + exchanged
-}
-
 // runExchange runs an exchange in a bubble of its own under the given faults, each armed when the one before has
 // happened. All have to happen.
 func runExchange(t *testing.T, faults []testnet.Fault, opts ...stream.ClientOption) {
