@@ -2,7 +2,9 @@ package stream_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"strconv"
@@ -14,10 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 // The protocol of these tests: a data frame sets a key to a version, and an ack frame ends the key. Both are in its number.
@@ -78,15 +82,25 @@ func (s *subscriptions) handle(b bidi) error {
 // check sees that the newest attempt knows what the client wants, and that no attempt was told anything twice, or backwards.
 func (s *subscriptions) check(t *testing.T, want map[uint64]uint64) {
 	t.Helper()
-	require.Equal(t, want, s.handlers[len(s.handlers)-1].set, "what the server has, and what the client wants")
+	require.NoError(t, s.wrong(want))
+}
+
+// wrong is what check finds.
+func (s *subscriptions) wrong(want map[uint64]uint64) error {
+	if got := s.handlers[len(s.handlers)-1].set; !maps.Equal(want, got) {
+		return fmt.Errorf("the server has %v, and the client wants %v", got, want)
+	}
 	for i, h := range s.handlers {
 		versions := map[uint64]uint64{}
 		for _, f := range h.got {
 			key, version := f.seq/perKey, f.seq%perKey
-			require.Greater(t, version, versions[key], "attempt %d: the version of key %d", i+1, key)
+			if version <= versions[key] {
+				return fmt.Errorf("attempt %d: version %d of key %d came after %d", i+1, version, key, versions[key])
+			}
 			versions[key] = version
 		}
 	}
+	return nil
 }
 
 // missesNone sees that the attempt was told, before anything that is new, what the client wanted then, and after that each change.
@@ -197,28 +211,27 @@ func TestMatrixOfCutsWithKeys(t *testing.T) {
 		script = append(script, setKey(key, version))
 		want[key] = version
 	}
-	for _, fault := range cutPlaces() {
-		fault.Direction = testnet.ToServer
-		t.Run(fmt.Sprintf("%v %v", fault.Kind, fault.Where), func(t *testing.T) {
-			t.Parallel()
-			for fault.Message = 1; fault.Message <= len(script); fault.Message++ {
-				synctest.Test(t, func(t *testing.T) {
-					server := &subscriptions{}
-					w := newWorld(t, &feed{handler: server.handle})
-					second := fault // in the replay
-					second.Message = 1 + fault.Message%5
-					w.ArmInOrder(fault, second)
-					s := w.mustDial(keyed())
-					receiving(s)
-					for _, m := range script {
-						require.NoError(t, s.Send(m))
-					}
-					rest(time.Minute)
-					server.check(t, want)
-				})
+	var server *subscriptions
+	streamtest.CutEverywhere(t, streamtest.Scenario{
+		Serve: func(s *grpc.Server) {
+			server = &subscriptions{}
+			testpb.RegisterTestServiceServer(s, &feed{handler: server.handle})
+		},
+		Run: func(ctx context.Context, cc grpc.ClientConnInterface) error {
+			s, err := stream.Resilient(ctx, testpb.NewTestServiceClient(cc).FullDuplexCall, keyed())
+			if err != nil {
+				return err
 			}
-		})
-	}
+			receiving(s)
+			for _, m := range script {
+				if err := s.Send(m); err != nil {
+					return err
+				}
+			}
+			rest(time.Minute)
+			return errors.Join(server.wrong(want), s.Close())
+		},
+	}, streamtest.WithKinds(streamtest.RST))
 }
 
 // While there is no attempt, Send of a key does not wait: the message takes the place of the kept one, and the attempt gets

@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,10 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
 
 	"github.com/streamsafe/streamsafe/internal/testnet"
 	"github.com/streamsafe/streamsafe/stream"
+	"github.com/streamsafe/streamsafe/stream/streamtest"
 )
 
 // origins receives n messages, and returns their numbers and the attempts that they came from.
@@ -253,36 +256,39 @@ func (n *nonces) handle(total uint64) func(bidi) error {
 // An answer never reaches another attempt than the one that asked, wherever it breaks.
 func TestMatrixOfCutsWithSendOn(t *testing.T) {
 	t.Parallel()
-	const total = 20
-	for _, direction := range []testnet.Direction{testnet.ToServer, testnet.ToClient} {
-		for _, fault := range cutPlaces() {
-			fault.Direction = direction
-			t.Run(fmt.Sprintf("%v %v %v", fault.Kind, fault.Where, direction), func(t *testing.T) {
-				t.Parallel()
-				for fault.Message = 1; fault.Message <= total; fault.Message++ {
-					synctest.Test(t, func(t *testing.T) {
-						n := &nonces{}
-						w := newWorld(t, &feed{handler: n.handle(total)})
-						w.Arm(fault) // before the server sends
-						s := w.mustDial(callbacks{}, stream.WithRestart())
-						for {
-							m, err := s.Recv()
-							if errors.Is(err, io.EOF) {
-								break
-							}
-							require.NoError(t, err)
-							if err := s.SendOn(s.Attempt(), frame{kind: ack, seq: frameOf(m).seq}.request()); err != nil {
-								require.ErrorIs(t, err, stream.ErrAttemptOver)
-							}
-						}
-						require.Empty(t, n.faults)
-						require.Equal(t, uint64(total), n.done, "messages that were answered")
-						require.Len(t, w.Cuts(), 1, "the fault happened: %v", fault)
-					})
+	const total = 12
+	var n *nonces
+	streamtest.CutEverywhere(t, streamtest.Scenario{
+		Serve: func(s *grpc.Server) {
+			n = &nonces{}
+			testpb.RegisterTestServiceServer(s, &feed{handler: n.handle(total)})
+		},
+		Run: func(ctx context.Context, cc grpc.ClientConnInterface) error {
+			s, err := stream.Resilient(ctx, testpb.NewTestServiceClient(cc).FullDuplexCall, callbacks{}, stream.WithRestart())
+			if err != nil {
+				return err
+			}
+			for {
+				m, err := s.Recv()
+				if errors.Is(err, io.EOF) {
+					break
 				}
-			})
-		}
-	}
+				if err != nil {
+					return err
+				}
+				err = s.SendOn(s.Attempt(), frame{kind: ack, seq: frameOf(m).seq}.request())
+				if err != nil && !errors.Is(err, stream.ErrAttemptOver) {
+					return err
+				}
+			}
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if len(n.faults) > 0 || n.done != total {
+				return fmt.Errorf("%d messages were answered; %v", n.done, n.faults)
+			}
+			return s.Close()
+		},
+	}, streamtest.WithKinds(streamtest.RST))
 }
 
 // What an interceptor says of a message of one attempt is the caller's to know, and breaks nothing.
