@@ -108,6 +108,8 @@ func (o *clientOptions) openExecutor() failsafe.Executor[any] {
 }
 
 // All streams without policies of their own share these executors, which have no state.
+//
+//nolint:gochecknoglobals // see above
 var (
 	defaultRetries = sync.OnceValue(func() failsafe.Executor[any] { return failsafe.With(NewRetryPolicyBuilder().Build()) })
 	noPolicies     = sync.OnceValue(func() failsafe.Executor[any] { return failsafe.With[any]() })

@@ -316,8 +316,10 @@ func TestAnAnnouncementDuringARotation(t *testing.T) {
 					return resume(ctx, r)
 				}
 				begun <- time.Now()
+				timer := time.NewTimer(3 * time.Second)
+				defer timer.Stop()
 				select {
-				case <-time.After(3 * time.Second):
+				case <-timer.C:
 					failed <- time.Now()
 					return errLastWord
 				case <-ctx.Done():
