@@ -233,7 +233,7 @@ func TestWhatADeadAttemptBroughtIsKept(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return sends(nil, numbered(frameOf(m).seq+1)...)(s)
+			return lasts(30*time.Second, nil, numbered(frameOf(m).seq+1)...)(s) // until the Send below is through
 		})
 		cb := positions()
 		cb.Resume = func(ctx context.Context, r *resumption) error {
@@ -248,7 +248,7 @@ func TestWhatADeadAttemptBroughtIsKept(t *testing.T) {
 			require.NoError(t, s.Send(frame{kind: data}.request()))
 			synctest.Wait()
 		}
-		require.Equal(t, 3, s.Stats().Waiting, "kept for Recv")
+		require.GreaterOrEqual(t, s.Stats().Waiting, 3, "kept for Recv")
 		require.Equal(t, checkpoint.Position{}, s.Stats().Delivered, "invariant 2: and not handed over")
 		time.Sleep(time.Minute)
 		got, err := receiveAll(s)
