@@ -23,11 +23,13 @@ import (
 //	none            no        –         yes        Held           kept until a position comes
 //	none            no        –         no         Overflow       handed over, or refused: see Config
 //
-// The position of the message is elsewhere (in another lineage), the highest number that there is, lower than where the stream
-// stands, the last one (where the stream stands), one that skips numbers though they have no holes, or another one, which is
-// next. A control message is the protocol's own: a bookmark if it has a position. Since the last position nothing has come,
-// or messages that were accepted, or some that are held. There is room if what may be held has room for the message; it is
-// unneeded if nothing is held back for a position.
+// A position is elsewhere if it is in another lineage. It is the highest if there is no higher number. It is low if the stream
+// stands past it, and last if the stream stands there. It skips if numbers have no holes, and one is missing before it. Any
+// other position is next.
+//
+// A control message is the protocol's own: a bookmark if it has a position. Since the last position nothing has come, or messages
+// that were accepted, or some that are held. There is room if what may be held has room for the message. Room is unneeded if
+// nothing is held back for a position.
 //
 // A bookmark that repeats the last number is current if nothing came since: its token may be new. If something did, the
 // bookmark may be a heartbeat within a unit, and says nothing of it.
